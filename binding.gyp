@@ -1,0 +1,39 @@
+{
+  "targets": [
+    {
+      "target_name": "os_mutex",
+      "sources": [
+        "native/addon.cc",
+        "native/environment.cc",
+        "native/mutex_object.cc",
+        "native/owner_record.cc",
+        "native/process_mutex.cc",
+        "native/courtesy.cc",
+        "native/flock_waiter.cc",
+        "native/lock_file.cc",
+        "native/posix_mutex.cc"
+      ],
+      "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED"],
+      "cflags": ["-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"],
+      "cflags_cc!": ["-std=gnu++20", "-std=gnu++17", "-fno-rtti"],
+      "cflags_cc": ["-std=c++17", "-fno-exceptions", "-fasynchronous-unwind-tables"],
+      "conditions": [
+        ["OS=='linux'", {
+          "sources": ["native/posix_os_linux.cc", "native/process_identity_linux.cc"],
+          "defines": ["_GNU_SOURCE"]
+        }],
+        ["OS=='mac'", {
+          "sources": ["native/posix_os_darwin.cc", "native/process_identity_darwin.cc"],
+          "xcode_settings": {
+            "CLANG_CXX_LANGUAGE_STANDARD": "c++17",
+            "GCC_ENABLE_CPP_EXCEPTIONS": "NO",
+            "GCC_SYMBOLS_PRIVATE_EXTERN": "YES",
+            "MACOSX_DEPLOYMENT_TARGET": "11.0",
+            "WARNING_CFLAGS": ["-Wall", "-Wextra", "-Werror"]
+          }
+        }]
+      ]
+    }
+  ]
+}

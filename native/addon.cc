@@ -1,0 +1,50 @@
+// The module: what JavaScript gets from os_mutex.node. Loaded once in each environment that asks for it.
+#include <napi.h>
+
+#include "environment.h"
+#include "mutex_object.h"
+#include "process_identity.h"
+
+namespace {
+
+using os_mutex::Environment;
+
+// (dispatch): see Environment::setDispatch.
+void setDispatch(const Napi::CallbackInfo& info) { Environment::of(info.Env())->setDispatch(info[0].As<Napi::Function>()); }
+
+Napi::Value processIdentity(const Napi::CallbackInfo& info) {
+  const os_mutex::ProcessIdentity& self = os_mutex::currentProcessIdentity();
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("pid", Napi::Number::New(info.Env(), static_cast<double>(self.pid)));
+  result.Set("processStart", Napi::Number::New(info.Env(), static_cast<double>(self.start)));
+  result.Set("host", self.host);
+  result.Set("bootId", self.bootId);
+  result.Set("pidSpace", Napi::Number::New(info.Env(), static_cast<double>(self.pidSpace)));
+  return result;
+}
+
+// (pid) → start time, 0 when there is no such process.
+Napi::Value processStart(const Napi::CallbackInfo& info) {
+  const long pid = static_cast<long>(info[0].As<Napi::Number>().Int64Value());
+  return Napi::Number::New(info.Env(), static_cast<double>(os_mutex::processStart(pid)));
+}
+
+// (directory) → its file system's name when locks are not reliable on it, else undefined.
+Napi::Value unsafeFileSystem(const Napi::CallbackInfo& info) {
+  const char* const name = os_mutex::unsafeFileSystem(info[0].As<Napi::String>().Utf8Value());
+  return name == nullptr ? info.Env().Undefined() : Napi::String::New(info.Env(), name);
+}
+
+Napi::Object start(Napi::Env env, Napi::Object exports) {
+  Environment::start(env);
+  exports.Set("NativeMutex", os_mutex::MutexObject::define(env));
+  exports.Set("setDispatch", Napi::Function::New<setDispatch>(env));
+  exports.Set("processIdentity", Napi::Function::New<processIdentity>(env));
+  exports.Set("processStart", Napi::Function::New<processStart>(env));
+  exports.Set("unsafeFileSystem", Napi::Function::New<unsafeFileSystem>(env));
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(os_mutex, start)

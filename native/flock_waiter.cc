@@ -1,0 +1,126 @@
+#include "flock_waiter.h"
+
+#include <csignal>
+#include <cerrno>
+#include <chrono>
+
+#include "posix_os.h"
+
+namespace os_mutex {
+namespace {
+
+constexpr auto kIdleLimit = std::chrono::seconds(5);
+constexpr size_t kStackSize = 256 * 1024;  // glibc takes the static TLS of all libraries out of it
+
+}  // namespace
+
+FlockWaiter::~FlockWaiter() {
+  if (!spawned_) return;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_one();
+  pthread_join(thread_, nullptr);
+}
+
+int FlockWaiter::spawn() {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, kStackSize);
+  // The process's signals are for its own threads. The new thread inherits the mask.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const int error = pthread_create(&thread_, &attributes, &FlockWaiter::main, this);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  pthread_attr_destroy(&attributes);
+  spawned_ = error == 0;
+  return error;
+}
+
+int FlockWaiter::start(int fd) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (expired_) {
+    // Its last step under mutex_ is behind it, so the join is short.
+    pthread_join(thread_, nullptr);
+    expired_ = spawned_ = false;
+  }
+  job_ = fd;
+  phase_.store(Phase::waiting);
+  if (spawned_) {
+    wake_.notify_one();
+    return 0;
+  }
+  const int error = spawn();
+  if (error != 0) {
+    job_ = -1;
+    phase_.store(Phase::idle);
+  }
+  return error;
+}
+
+bool FlockWaiter::cancel() {
+  Phase expected = Phase::waiting;
+  if (!phase_.compare_exchange_strong(expected, Phase::calledOff)) return false;
+  {
+    // Not picked up yet: the thread wakes from its idleness, or is still in flockEnded() of the wait before, where it may
+    // be waiting for a lock that our caller holds. Joining it would be a deadlock; taking the job back is enough.
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (job_ >= 0) {
+      job_ = -1;
+      phase_.store(Phase::idle);
+      return true;
+    }
+  }
+  // Picked up: from here on the thread can only leave, killed in flock or by seeing calledOff before or after it. It takes
+  // none of the caller's locks on that way, so the join may happen under them.
+  endThread(thread_, leaving_);
+  spawned_ = false;
+  leaving_.store(false);
+  phase_.store(Phase::idle);
+  return true;
+}
+
+int FlockWaiter::finish() {
+  phase_.store(Phase::idle);
+  return error_;
+}
+
+void* FlockWaiter::main(void* self) {
+  int ignored;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &ignored);
+  nameThisThread("os-mutex");
+  static_cast<FlockWaiter*>(self)->run();
+  return nullptr;
+}
+
+void FlockWaiter::run() {
+  for (;;) {
+    int fd;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      const bool busy = wake_.wait_for(lock, kIdleLimit, [this] { return job_ >= 0 || stop_; });
+      if (stop_) return;
+      if (!busy) {
+        expired_ = true;
+        return;
+      }
+      fd = job_;
+      job_ = -1;
+    }
+    client_.beforeFlock(*this);
+    int error = EINTR;
+    while (error == EINTR && !isCalledOff()) error = interruptibleFlock(fd);
+    error_ = error;
+    Phase expected = Phase::waiting;
+    if (!phase_.compare_exchange_strong(expected, Phase::ended)) {
+      leaving_.store(true);
+      return;
+    }
+    client_.flockEnded();
+  }
+}
+
+}  // namespace os_mutex

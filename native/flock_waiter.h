@@ -1,0 +1,63 @@
+// Waits for a flock on a thread of its own, which is kept warm between waits: a waiting thread that exists hands over
+// faster than one that has to be started, and the libuv pool stays free.
+#pragma once
+
+#include <pthread.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+
+namespace os_mutex {
+
+class FlockWaiter {
+ public:
+  // Called on the waiter's thread.
+  class Client {
+   public:
+    virtual ~Client() = default;
+    virtual void beforeFlock(const FlockWaiter& waiter) = 0;
+    virtual void flockEnded() = 0;
+  };
+
+  explicit FlockWaiter(Client& client) : client_(client) {}
+  // Needs: no wait in progress.
+  ~FlockWaiter();
+  FlockWaiter(const FlockWaiter&) = delete;
+  FlockWaiter& operator=(const FlockWaiter&) = delete;
+
+  // Begins to wait for a lock on `fd`. 0, or the errno of a thread that could not be started.
+  int start(int fd);
+  // True: called off, and no thread waits any more (whether it had got the lock is unknown: unlock). False: the wait has ended
+  // by itself and flockEnded() is on its way; take the outcome with finish().
+  bool cancel();
+  // Whether a wait has ended and its outcome was not taken yet.
+  bool hasEnded() const { return phase_.load() == Phase::ended; }
+  // Takes the outcome: 0 (locked) or errno.
+  int finish();
+  bool isCalledOff() const { return phase_.load() == Phase::calledOff; }
+
+ private:
+  // waiting → ended is the waiter thread's step, waiting → calledOff the caller's: whoever is first decides.
+  enum class Phase { idle, waiting, ended, calledOff };
+
+  static void* main(void* self);
+  void run();
+  int spawn();
+
+  Client& client_;
+  std::atomic<Phase> phase_{Phase::idle};
+  std::atomic<bool> leaving_{false};
+  int error_ = 0;  // written before phase_ becomes ended, read after
+
+  pthread_t thread_{};
+  bool spawned_ = false;  // caller's: thread_ is to be joined
+
+  std::mutex mutex_;  // guards what follows, between caller and thread
+  std::condition_variable wake_;
+  int job_ = -1;
+  bool stop_ = false;
+  bool expired_ = false;  // the thread has been idle for long and is gone
+};
+
+}  // namespace os_mutex

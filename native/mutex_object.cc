@@ -1,0 +1,235 @@
+#include "mutex_object.h"
+
+#include <chrono>
+#include <condition_variable>
+
+namespace os_mutex {
+namespace {
+
+constexpr RequestId kSyncIds = 0x80000000u;  // set in the ids of synchronous requests, which the environment does not know
+
+class SyncRequest final : public Request {
+ public:
+  void wake() override {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      woken_ = true;
+    }
+    condition_.notify_one();
+  }
+
+  bool waitFor(std::chrono::microseconds limit) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    return condition_.wait_for(lock, limit, [this] { return woken_; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable condition_;
+  bool woken_ = false;
+};
+
+const char* nameOf(FailureKind kind) {
+  switch (kind) {
+    case FailureKind::notRegularFile: return "notRegularFile";
+    case FailureKind::hardLinked: return "hardLinked";
+    case FailureKind::foreignDirectory: return "foreignDirectory";
+    case FailureKind::system:
+    case FailureKind::none: break;
+  }
+  return "system";
+}
+
+Napi::Error toError(Napi::Env env, const Failure& failure) {
+  Napi::Error error = Napi::Error::New(env, std::string(failure.call) + " failed on " + failure.path);
+  error.Set("kind", nameOf(failure.kind));
+  error.Set("errno", Napi::Number::New(env, failure.error));
+  error.Set("syscall", failure.call);
+  error.Set("path", failure.path);
+  return error;
+}
+
+std::string optionalString(const Napi::CallbackInfo& info, size_t index) {
+  return info[index].IsString() ? info[index].As<Napi::String>().Utf8Value() : std::string();
+}
+
+Hold holdOf(const Napi::CallbackInfo& info) {
+  return static_cast<Hold>(info[0].As<Napi::Number>().Int64Value()) / 2;
+}
+
+}  // namespace
+
+Napi::Function MutexObject::define(Napi::Env env) {
+  return DefineClass(env, "NativeMutex",
+                     {
+                         InstanceMethod<&MutexObject::tryAcquire>("tryAcquire"),
+                         InstanceMethod<&MutexObject::enqueue>("enqueue"),
+                         InstanceMethod<&MutexObject::enqueueSync>("enqueueSync"),
+                         InstanceMethod<&MutexObject::waitSync>("waitSync"),
+                         InstanceMethod<&MutexObject::cancel>("cancel"),
+                         InstanceMethod<&MutexObject::release>("release"),
+                         InstanceMethod<&MutexObject::abandon>("abandon"),
+                         InstanceMethod<&MutexObject::report>("report"),
+                         InstanceMethod<&MutexObject::previousOwner>("previousOwner"),
+                         InstanceMethod<&MutexObject::isTakenInThisThread>("isTakenInThisThread"),
+                         InstanceMethod<&MutexObject::query>("query"),
+                     });
+}
+
+MutexObject::MutexObject(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<MutexObject>(info), environment_(Environment::of(info.Env())) {
+  const MutexLocation location{optionalString(info, 0), optionalString(info, 1)};
+  owner_ = optionalString(info, 2);
+  mutex_ = ProcessMutex::at(location);
+  environment_->add(this);
+}
+
+// Collected: nobody can release or await through it any more.
+MutexObject::~MutexObject() {
+  environment_->remove(this);
+  abandonAll();
+}
+
+void MutexObject::abandonAll() {
+  for (const auto& [id, pending] : pending_) {
+    mutex_->cancel(pending.request, true);
+    environment_->forget(id);
+  }
+  pending_.clear();
+  mutex_->release(hold_, Release::abandoned);
+}
+
+std::string MutexObject::beginRecord(const std::string& purpose) {
+  using std::chrono::duration_cast;
+  using std::chrono::milliseconds;
+  const auto now = duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  std::string record;
+  record.reserve(owner_.size() + purpose.size() + 64);
+  record += owner_;
+  record += ",\"since\":";
+  record += std::to_string(now);
+  if (!purpose.empty()) {
+    record += ",\"purpose\":";
+    record += purpose;
+  }
+  return record;
+}
+
+double MutexObject::tokenOf(Hold hold, Acquired& acquired, std::string record) {
+  hold_ = hold;
+  heldRecord_ = std::move(record);
+  previousOwner_ = std::move(acquired.previousOwner);
+  return static_cast<double>(hold * 2 + (acquired.abandoned ? 1 : 0));
+}
+
+Napi::Value MutexObject::tryAcquire(const Napi::CallbackInfo& info) {
+  std::string record = beginRecord(optionalString(info, 0));
+  Hold hold = 0;
+  Acquired acquired;
+  Failure failure;
+  switch (mutex_->tryAcquire(record + '}', hold, acquired, failure)) {
+    case LockResult::acquired: return Napi::Number::New(info.Env(), tokenOf(hold, acquired, std::move(record)));
+    case LockResult::busy: return Napi::Number::New(info.Env(), 0);
+    case LockResult::failed: break;
+  }
+  toError(info.Env(), failure).ThrowAsJavaScriptException();
+  return info.Env().Undefined();
+}
+
+RequestId MutexObject::addPending(const Napi::CallbackInfo& info, RequestId id, std::shared_ptr<Request> request) {
+  // In the table before in the line: it may be settled before enqueue() returns.
+  pending_[id] = {request, optionalString(info, 0)};
+  mutex_->enqueue(request);
+  return id;
+}
+
+Napi::Value MutexObject::enqueue(const Napi::CallbackInfo& info) {
+  std::shared_ptr<Request> request;
+  const RequestId id = environment_->addAsync(this, request);
+  return Napi::Number::New(info.Env(), addPending(info, id, std::move(request)));
+}
+
+Napi::Value MutexObject::enqueueSync(const Napi::CallbackInfo& info) {
+  const RequestId id = kSyncIds | ++lastSyncId_;
+  return Napi::Number::New(info.Env(), addPending(info, id, std::make_shared<SyncRequest>()));
+}
+
+std::map<RequestId, MutexObject::Pending>::iterator MutexObject::pendingAt(const Napi::CallbackInfo& info) {
+  return pending_.find(info[0].As<Napi::Number>().Uint32Value());
+}
+
+Napi::Value MutexObject::waitSync(const Napi::CallbackInfo& info) {
+  const auto found = pendingAt(info);
+  const auto limit = std::chrono::microseconds(static_cast<int64_t>(info[1].As<Napi::Number>().DoubleValue() * 1000));
+  if (found == pending_.end() || !static_cast<SyncRequest&>(*found->second.request).waitFor(limit)) {
+    return Napi::Number::New(info.Env(), 0);
+  }
+  Napi::Value error = info.Env().Undefined();
+  const double token = settle(found->first, error);
+  if (!error.IsUndefined()) napi_throw(info.Env(), error);
+  return Napi::Number::New(info.Env(), token);
+}
+
+double MutexObject::settle(RequestId id, Napi::Value& error) {
+  const auto found = pending_.find(id);
+  const Pending pending = std::move(found->second);
+  pending_.erase(found);
+  std::string record = beginRecord(pending.purpose);
+  Request& request = *pending.request;
+  if (mutex_->deliver(request, record + '}') == Request::State::delivered) {
+    return tokenOf(request.hold, request.acquired, std::move(record));
+  }
+  error = toError(error.Env(), request.failure).Value();
+  return 0;
+}
+
+Napi::Value MutexObject::cancel(const Napi::CallbackInfo& info) {
+  const auto found = pendingAt(info);
+  if (found == pending_.end()) return Napi::Boolean::New(info.Env(), false);
+  const RequestId id = found->first;
+  const bool calledOff = mutex_->cancel(found->second.request, info[1].As<Napi::Boolean>().Value());
+  if (calledOff) {
+    pending_.erase(found);
+    environment_->forget(id);
+  }
+  return Napi::Boolean::New(info.Env(), calledOff);
+}
+
+void MutexObject::release(const Napi::CallbackInfo& info) { mutex_->release(holdOf(info), Release::clean); }
+
+void MutexObject::abandon(const Napi::CallbackInfo& info) { mutex_->release(holdOf(info), Release::abandoned); }
+
+void MutexObject::report(const Napi::CallbackInfo& info) {
+  if (holdOf(info) != hold_) return;
+  mutex_->report(hold_, heldRecord_ + ",\"progress\":" + optionalString(info, 1) + '}');
+}
+
+Napi::Value MutexObject::previousOwner(const Napi::CallbackInfo& info) {
+  if (previousOwner_.empty()) return info.Env().Undefined();
+  return Napi::String::New(info.Env(), previousOwner_);
+}
+
+Napi::Value MutexObject::isTakenInThisThread(const Napi::CallbackInfo& info) {
+  for (const MutexObject* const object : environment_->objects()) {
+    const bool taken = !object->pending_.empty() || object->mutex_->owns(object->hold_);
+    if (object->mutex_ == mutex_ && taken) return Napi::Boolean::New(info.Env(), true);
+  }
+  return Napi::Boolean::New(info.Env(), false);
+}
+
+Napi::Value MutexObject::query(const Napi::CallbackInfo& info) {
+  MutexSnapshot snapshot;
+  Failure failure;
+  if (!mutex_->snapshot(snapshot, failure)) {
+    toError(info.Env(), failure).ThrowAsJavaScriptException();
+    return info.Env().Undefined();
+  }
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("held", snapshot.held);
+  result.Set("recordIsOwners", snapshot.recordIsOwners);
+  result.Set("record", snapshot.record);
+  result.Set("kernelPid", Napi::Number::New(info.Env(), static_cast<double>(snapshot.kernelPid)));
+  return result;
+}
+
+}  // namespace os_mutex

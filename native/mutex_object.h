@@ -1,0 +1,61 @@
+// The class that JavaScript sees: one NamedMutex instance in one environment. All on that environment's thread.
+#pragma once
+
+#include <napi.h>
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "environment.h"
+#include "process_mutex.h"
+
+namespace os_mutex {
+
+// An acquisition's token in JavaScript: 0 is none, else twice the hold, plus one when the mutex was abandoned.
+class MutexObject final : public Napi::ObjectWrap<MutexObject> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  // (path, userDirectory or undefined, ownerJsonWithoutClosingBrace)
+  explicit MutexObject(const Napi::CallbackInfo& info);
+  ~MutexObject() override;
+
+  // The outcome of a woken request: its token, or 0 and `error`.
+  double settle(RequestId id, Napi::Value& error);
+  void abandonAll();
+
+ private:
+  Napi::Value tryAcquire(const Napi::CallbackInfo& info);  // (purposeJson?) → token
+  Napi::Value enqueue(const Napi::CallbackInfo& info);     // (purposeJson?) → request id, settled by dispatch
+  Napi::Value enqueueSync(const Napi::CallbackInfo& info); // (purposeJson?) → request id, settled by waitSync
+  Napi::Value waitSync(const Napi::CallbackInfo& info);    // (id, milliseconds) → token, 0 when it still waits
+  Napi::Value cancel(const Napi::CallbackInfo& info);      // (id, takeBack) → whether it was called off
+  void release(const Napi::CallbackInfo& info);            // (token)
+  void abandon(const Napi::CallbackInfo& info);            // (token)
+  void report(const Napi::CallbackInfo& info);             // (token, progressJson)
+  Napi::Value previousOwner(const Napi::CallbackInfo& info);  // of the latest abandoned acquisition: JSON or undefined
+  // Whether this thread holds or awaits the mutex, through any instance: a blocking wait for it could never end.
+  Napi::Value isTakenInThisThread(const Napi::CallbackInfo& info);
+  Napi::Value query(const Napi::CallbackInfo& info);
+
+  struct Pending {
+    std::shared_ptr<Request> request;
+    std::string purpose;
+  };
+
+  std::string beginRecord(const std::string& purpose);
+  double tokenOf(Hold hold, Acquired& acquired, std::string record);
+  RequestId addPending(const Napi::CallbackInfo& info, RequestId id, std::shared_ptr<Request> request);
+  std::map<RequestId, Pending>::iterator pendingAt(const Napi::CallbackInfo& info);
+
+  std::shared_ptr<Environment> environment_;
+  std::shared_ptr<ProcessMutex> mutex_;
+  std::string owner_;
+  std::map<RequestId, Pending> pending_;
+  RequestId lastSyncId_ = 0;
+  Hold hold_ = 0;            // the latest acquisition through this object, over or not
+  std::string heldRecord_;   // its record, still without a closing brace
+  std::string previousOwner_;
+};
+
+}  // namespace os_mutex

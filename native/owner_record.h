@@ -1,0 +1,36 @@
+// The bytes of an owner record, bounded in both directions. Layout of a lock file (text, so that `cat` shows it):
+//
+//   0   queue mark: 'w' once a waiter has queued (POSIX fairness, see posix_mutex.cc), else '-'
+//   1   state: 'H' held, 'F' free. A release rewrites this one byte.
+//   2   "1 " version, 4 hex digits of the JSON's length, ' ', 16 hex digits of its checksum, ' ', the JSON, '\n'
+//
+// Other programs may have written anything here; a reader believes nothing that the checksum does not cover.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace os_mutex {
+
+constexpr size_t kRecordLimit = 4096;  // nothing beyond is ever read or written
+constexpr long kQueueMarkOffset = 0;
+constexpr long kStateOffset = 1;
+constexpr char kQueued = 'w';
+constexpr char kNotQueued = '-';
+constexpr char kHeld = 'H';
+constexpr char kFree = 'F';
+
+constexpr size_t kHeaderSize = 26;  // up to the JSON
+
+// Bytes to be written at kStateOffset. A record too long to fit is written without its JSON: held, by nobody known.
+std::string encodeRecord(std::string_view json);
+
+// These read the bytes of a lock file from its start.
+bool isMarkedQueued(std::string_view bytes);
+// The mark of an owner that has not released.
+bool isMarkedHeld(std::string_view bytes);
+// Empty where it is missing, torn or foreign.
+std::string_view recordJson(std::string_view bytes);
+
+}  // namespace os_mutex

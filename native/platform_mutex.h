@@ -1,0 +1,88 @@
+// The seam between platforms: what the rest of the addon may ask of the operating system's named mutex.
+// posix_mutex.cc stands behind it on Linux and macOS. Nothing on this side of the seam names an OS call.
+#pragma once
+
+#include <memory>
+#include <string>
+
+namespace os_mutex {
+
+// Where a mutex lives. The text of a name is mapped to it before it gets here.
+struct MutexLocation {
+  std::string path;           // of the lock file
+  std::string userDirectory;  // Local scope: the private directory that it lies in; empty for Global scope
+};
+
+enum class FailureKind {
+  none,
+  system,            // `error` says it all
+  notRegularFile,    // a FIFO, directory, device or symbolic link stands where the lock file belongs
+  hardLinked,        // the lock file has a second name, so writing into it could damage somebody's file
+  foreignDirectory,  // Local scope: the user's directory belongs to somebody else or others may write into it
+};
+
+struct Failure {
+  FailureKind kind = FailureKind::none;
+  int error = 0;          // errno or GetLastError
+  const char* call = "";  // the system call that failed
+  std::string path;
+};
+
+enum class LockResult { acquired, busy, failed };
+
+// What the kernel and the record told at the moment of acquisition.
+struct Acquired {
+  bool abandoned = false;
+  std::string previousOwner;  // JSON, only when abandoned and readable
+};
+
+enum class Release {
+  clean,      // the owner is done: the next one is not told anything
+  abandoned,  // the owner ended without releasing: the next one is told
+  undelivered // the lock never reached an owner: leave the record as it was found
+};
+
+struct MutexSnapshot {
+  bool held = false;
+  bool recordIsOwners = false;  // `record` was written by the present owner
+  std::string record;           // JSON
+  long kernelPid = 0;           // the owner by the kernel's word; 0 where it does not tell
+};
+
+// One name as this process sees it: at most one owner and one wait at a time, which may overlap (the
+// owner is in this process and the next one queues behind it). Not synchronised: the caller holds one lock around every
+// call. Only the listener is called from elsewhere, on a thread of the platform's.
+class PlatformMutex {
+ public:
+  class Listener {
+   public:
+    virtual ~Listener() = default;
+    // The wait ended by itself. The listener answers with finishWait(), under its lock.
+    virtual void onWaitEnded() = 0;
+  };
+
+  static std::unique_ptr<PlatformMutex> open(const MutexLocation& location, Listener& listener);
+  virtual ~PlatformMutex() = default;
+
+  // Needs: no owner and no wait in this process.
+  virtual LockResult tryLock(Acquired& acquired, Failure& failure) = 0;
+
+  // Queues in the kernel. Needs: no wait in progress. False: `failure` says why it could not begin.
+  virtual bool startWait(Failure& failure) = 0;
+  // Calls the wait off. On return the kernel holds no request of it and no lock by it.
+  virtual void cancelWait() = 0;
+  // Takes the outcome of a wait that ended. `busy`: it had to begin anew, onWaitEnded comes again.
+  virtual LockResult finishWait(Acquired& acquired, Failure& failure) = 0;
+
+  // Makes `record` (JSON) known as the owner's.
+  virtual void writeRecord(const std::string& record) = 0;
+  virtual void unlock(Release how) = 0;
+
+  // Looks without waiting or taking.
+  virtual bool snapshot(MutexSnapshot& snapshot, Failure& failure) = 0;
+};
+
+// The name of the file system under `directory` when locks are not reliable on it (network file systems), else nullptr.
+const char* unsafeFileSystem(const std::string& directory);
+
+}  // namespace os_mutex

@@ -1,0 +1,187 @@
+// The platform mutex of Linux and macOS: flock(2) on a file. The kernel frees the lock with the last descriptor of the open
+// file description, so with its process; all descriptors are O_CLOEXEC, so an exec'd child keeps none.
+//
+// "Abandoned" is told by the record: an acquirer that finds the mark of an owner who did not take it back on releasing is
+// told. The mark is written when the lock reaches its owner and replaced by the next owner's, so it is told once.
+#include <dlfcn.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <memory>
+
+#include "courtesy.h"
+#include "flock_waiter.h"
+#include "lock_file.h"
+#include "owner_record.h"
+#include "platform_mutex.h"
+#include "posix_os.h"
+
+namespace os_mutex {
+namespace {
+
+constexpr int kVanishTries = 100;
+
+class PosixMutex final : public PlatformMutex, private FlockWaiter::Client {
+ public:
+  PosixMutex(const MutexLocation& location, Listener& listener)
+      : location_(location), listener_(listener), courtesy_(location), waiter_(*this) {}
+
+  LockResult tryLock(Acquired& acquired, Failure& failure) override;
+  bool startWait(Failure& failure) override;
+  void cancelWait() override;
+  LockResult finishWait(Acquired& acquired, Failure& failure) override;
+  void writeRecord(const std::string& record) override;
+  void unlock(Release how) override;
+  bool snapshot(MutexSnapshot& snapshot, Failure& failure) override;
+
+ private:
+  void beforeFlock(const FlockWaiter& waiter) override { courtesy_.queueUp(*waiting_, waiter); }
+  void flockEnded() override { listener_.onWaitEnded(); }
+  LockFile& freeFile() { return owned_ == &files_[0] ? files_[1] : files_[0]; }
+  void endWait();
+
+  const MutexLocation location_;
+  Listener& listener_;
+  // Two descriptions of the one file: the owner's, and the one that waits behind it. They take turns.
+  LockFile files_[2];
+  LockFile* owned_ = nullptr;
+  LockFile* waiting_ = nullptr;  // the waiter's thread reads it between start and end of a wait
+  Courtesy courtesy_;
+  FlockWaiter waiter_;  // last: its destructor joins the thread, which uses all of the above
+};
+
+// Most often the header says that there is nothing more to read.
+void readAbandoned(const LockFile& file, std::string_view header, Acquired& acquired) {
+  acquired.abandoned = isMarkedHeld(header);
+  if (!acquired.abandoned) return;
+  char buffer[kRecordLimit];
+  acquired.previousOwner = recordJson(file.read(buffer, sizeof buffer));
+}
+
+LockResult PosixMutex::tryLock(Acquired& acquired, Failure& failure) {
+  LockFile& file = files_[0];
+  for (int attempt = 0; attempt < kVanishTries; attempt++) {
+    if (!file.open(location_, failure)) return LockResult::failed;
+    if (::flock(file.fd(), LOCK_EX | LOCK_NB) != 0) {
+      if (errno == EWOULDBLOCK) return LockResult::busy;
+      if (errno == EINTR) continue;
+      failure = {FailureKind::system, errno, "flock", location_.path};
+      return LockResult::failed;
+    }
+    if (!file.isStillNamed(location_)) {
+      // Opened before the file was removed: this lock excludes nobody who comes now.
+      file.close();
+      continue;
+    }
+    char buffer[kHeaderSize];
+    const std::string_view header = file.read(buffer, sizeof buffer);
+    if (courtesy_.mustStepAside(file, header)) {
+      ::flock(file.fd(), LOCK_UN);
+      return LockResult::busy;
+    }
+    readAbandoned(file, header, acquired);
+    owned_ = &file;
+    return LockResult::acquired;
+  }
+  failure = {FailureKind::system, EAGAIN, "open", location_.path};
+  return LockResult::failed;
+}
+
+bool PosixMutex::startWait(Failure& failure) {
+  LockFile& file = freeFile();
+  if (!file.open(location_, failure)) return false;
+  waiting_ = &file;
+  const int error = waiter_.start(file.fd());
+  if (error == 0) return true;
+  waiting_ = nullptr;
+  failure = {FailureKind::system, error, "pthread_create", location_.path};
+  return false;
+}
+
+void PosixMutex::endWait() {
+  courtesy_.leaveQueue();
+  waiting_ = nullptr;
+}
+
+void PosixMutex::cancelWait() {
+  if (waiting_ == nullptr) return;
+  if (!waiter_.cancel()) waiter_.finish();
+  ::flock(waiting_->fd(), LOCK_UN);
+  endWait();
+}
+
+LockResult PosixMutex::finishWait(Acquired& acquired, Failure& failure) {
+  // A notice of a wait that was called off in the meantime, and perhaps followed by another, changes nothing.
+  if (waiting_ == nullptr || !waiter_.hasEnded()) return LockResult::busy;
+  LockFile& file = *waiting_;
+  const int error = waiter_.finish();
+  endWait();
+  if (error != 0) {
+    failure = {FailureKind::system, error, "flock", location_.path};
+    return LockResult::failed;
+  }
+  if (!file.isStillNamed(location_)) {
+    file.close();
+    return startWait(failure) ? LockResult::busy : LockResult::failed;
+  }
+  char buffer[kHeaderSize];
+  readAbandoned(file, file.read(buffer, sizeof buffer), acquired);
+  owned_ = &file;
+  return LockResult::acquired;
+}
+
+void PosixMutex::writeRecord(const std::string& record) {
+  const std::string bytes = encodeRecord(record);
+  owned_->write(bytes, kStateOffset);
+  courtesy_.wrote(bytes);
+}
+
+void PosixMutex::unlock(Release how) {
+  // Marked before it is unlocked: the other way round would mark the next owner's record. A crash in between reads as a
+  // clean release, which it is: the owner was done.
+  if (how == Release::clean) owned_->write({&kFree, 1}, kStateOffset);
+  ::flock(owned_->fd(), LOCK_UN);
+  owned_ = nullptr;
+  courtesy_.released();
+}
+
+bool PosixMutex::snapshot(MutexSnapshot& snapshot, Failure& failure) {
+  // A description of its own: it may be looked at while another thread waits on the others.
+  LockFile file;
+  if (!file.openExisting(location_, failure)) return failure.kind == FailureKind::none;
+  char buffer[kRecordLimit];
+  const std::string_view bytes = file.read(buffer, sizeof buffer);
+  const bool markedHeld = isMarkedHeld(bytes);
+  KernelWord word = owned_ != nullptr ? KernelWord::held : askKernel(file.fd(), file.identity(), snapshot.kernelPid);
+  // No lock in sight though the record says held: its owner crashed, or lives in a pid namespace whose locks are not shown
+  // here. Only taking the lock can tell. It is shared and gone in a microsecond, but a tryAcquire elsewhere in just that
+  // moment may see it as held.
+  if (word == KernelWord::unknown || (word == KernelWord::free && markedHeld)) {
+    const bool busy = ::flock(file.fd(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    word = busy ? KernelWord::held : KernelWord::free;
+  }
+  snapshot.held = word == KernelWord::held;
+  snapshot.recordIsOwners = markedHeld;
+  snapshot.record = recordJson(bytes);
+  return true;
+}
+
+// Keeps the addon's code mapped when the last environment that loaded it ends: a waiter's thread may still be in it.
+void pinLibrary() {
+  static const bool pinned = [] {
+    Dl_info self;
+    if (::dladdr(reinterpret_cast<const void*>(&pinLibrary), &self) == 0) return false;
+    return ::dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE) != nullptr;
+  }();
+  (void)pinned;
+}
+
+}  // namespace
+
+std::unique_ptr<PlatformMutex> PlatformMutex::open(const MutexLocation& location, Listener& listener) {
+  pinLibrary();
+  return std::make_unique<PosixMutex>(location, listener);
+}
+
+}  // namespace os_mutex

@@ -1,0 +1,32 @@
+// What Linux and macOS do differently under the POSIX mutex: posix_os_linux.cc and posix_os_darwin.cc.
+#pragma once
+
+#include <pthread.h>
+#include <sys/stat.h>
+
+#include <atomic>
+
+namespace os_mutex {
+
+// rename(2) that fails with EEXIST instead of replacing. 0 or errno.
+int renameNoReplace(const char* from, const char* to);
+
+// Whether `path` itself (no link followed) is the file that `file` describes.
+bool leadsTo(const char* path, const struct stat& file);
+
+enum class KernelWord { held, free, unknown };
+// Whether somebody holds a flock on the file, without taking it. `pid`: the owner, where the kernel tells, else 0.
+KernelWord askKernel(int fd, const struct stat& file, long& pid);
+
+// flock(fd, LOCK_EX) on the calling thread, in such a way that endThread() can end it at any moment. 0 or errno;
+// EINTR: woken for no reason of the lock's.
+int interruptibleFlock(int fd);
+
+// Shown by debuggers and `ps -L`.
+void nameThisThread(const char* name);
+
+// Ends a thread that is in interruptibleFlock or about to enter it, and joins it. The thread may have got the lock all
+// the same: the caller unlocks. `leaving`: set by the thread once it needs no more interruption.
+void endThread(pthread_t thread, const std::atomic<bool>& leaving);
+
+}  // namespace os_mutex

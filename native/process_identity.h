@@ -1,0 +1,22 @@
+// What tells one process from every other, also from a later one with the same pid.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace os_mutex {
+
+struct ProcessIdentity {
+  long pid = 0;
+  uint64_t start = 0;     // in the kernel's unit: clock ticks since boot (Linux), microseconds since 1970 (macOS)
+  std::string host;
+  std::string bootId;     // changes with every boot
+  uint64_t pidSpace = 0;  // which processes pids speak of: the pid namespace (Linux), else 0
+};
+
+const ProcessIdentity& currentProcessIdentity();
+
+// Start time of a process by its pid; 0 when there is none.
+uint64_t processStart(long pid);
+
+}  // namespace os_mutex

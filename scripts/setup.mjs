@@ -1,0 +1,89 @@
+// Makes a checkout ready to build and run, on a machine that has only Node, npm, Python 3, make and a C++ compiler. Uses nothing
+// that would have to be installed first.
+import { spawnSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+export const root = fileURLToPath(new URL('..', import.meta.url))
+
+/** Runs a program in the checkout and ends with its exit code if it fails. */
+export function run(command, args, options = {}) {
+  const result = spawnSync(command, args, { cwd: root, stdio: 'inherit', ...options })
+  if (result.error) fail(`${command} could not be started: ${result.error.message}`)
+  if (result.signal) fail(`${command} ${args.join(' ')} was ended by ${result.signal}`)
+  if (result.status !== 0) process.exit(result.status)
+}
+
+function fail(message) {
+  console.error(`\n${message}`)
+  process.exit(1)
+}
+
+/** Ends with a message that says what to install where a tool is missing. */
+function requireTool(command, debianPackage) {
+  if (spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0) return
+  fail(`"${command}" is needed and was not found. On Debian or Ubuntu: apt-get install ${debianPackage}`)
+}
+
+/** A file in build/ remembers what a step last ran on; the step runs again when that changes. */
+function whenChanged(stampName, files, step) {
+  const hash = createHash('sha256').update(`${process.version} ${process.arch}`)
+  for (const file of files) hash.update(`\0${file}\0`).update(readFileSync(path.join(root, file)))
+  const stamp = path.join(root, stampName)
+  const digest = hash.digest('hex')
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) return
+  step()
+  writeFileSync(stamp, digest)
+}
+
+function filesIn(directory) {
+  return readdirSync(path.join(root, directory))
+    .map((name) => path.join(directory, name))
+    .filter((file) => statSync(path.join(root, file)).isFile())
+    .sort()
+}
+
+function installPackages() {
+  const npm = process.env.npm_execpath
+  const args = ['ci', '--ignore-scripts', '--no-audit', '--no-fund']
+  whenChanged('node_modules/.os-mutex-installed', ['package.json', 'package-lock.json'], () =>
+    npm === undefined ? run('npm', args) : run(process.execPath, [npm, ...args]),
+  )
+}
+
+/** Node's headers lie beside most installations of it; only where they don't, node-gyp downloads them. */
+function headerOptions() {
+  if (process.env.npm_config_nodedir !== undefined) return []
+  const prefix = path.dirname(path.dirname(realpathSync(process.execPath)))
+  return existsSync(path.join(prefix, 'include/node/node_api.h')) ? [`--nodedir=${prefix}`] : []
+}
+
+function buildAddon() {
+  requireTool('python3', 'python3')
+  requireTool('make', 'make')
+  requireTool(process.env.CXX ?? 'g++', 'g++')
+  // node-addon-api's version is in the lock file.
+  whenChanged('build/.os-mutex-built', ['binding.gyp', 'package-lock.json', ...filesIn('native')], () =>
+    run(process.execPath, [
+      path.join(root, 'node_modules/node-gyp/bin/node-gyp.js'),
+      'rebuild',
+      '--loglevel=warn',
+      ...headerOptions(),
+    ]),
+  )
+}
+
+function compileTypeScript() {
+  const tsc = path.join(root, 'node_modules/typescript/bin/tsc')
+  run(process.execPath, [tsc, '-p', 'tsconfig.json'])
+  run(process.execPath, [tsc, '-p', 'tsconfig.dev.json'])
+}
+
+/** Everything from a bare checkout to compiled code. What is up to date is left alone. */
+export function setUp() {
+  installPackages()
+  buildAddon()
+  compileTypeScript()
+}

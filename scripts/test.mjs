@@ -1,0 +1,11 @@
+// `npm test [-- files or node --test options]`: sets up, builds, lints and runs all tests.
+import { readdirSync } from 'node:fs'
+import { root, run, setUp } from './setup.mjs'
+
+setUp()
+run(process.execPath, ['node_modules/@biomejs/biome/bin/biome', 'check', '.'])
+const asked = process.argv.slice(2)
+const all = readdirSync(`${root}out/test`)
+  .filter((name) => name.endsWith('.test.js'))
+  .map((name) => `out/test/${name}`)
+run(process.execPath, ['--test', '--test-concurrency=2', ...(asked.length > 0 ? asked : all)])

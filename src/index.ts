@@ -1,0 +1,21 @@
+export { acquireAll, type MutexLocks } from './mutex/acquire-all.ts'
+export {
+  MutexAccessError,
+  MutexArgumentError,
+  MutexDeadlockError,
+  MutexError,
+  type MutexErrorCode,
+  MutexTimeoutError,
+} from './mutex/errors.ts'
+export type { MutexLock } from './mutex/mutex-lock.ts'
+export {
+  type AcquireOptions,
+  type AcquireSyncOptions,
+  type MutexState,
+  NamedMutex,
+  type NamedMutexOptions,
+  type TryAcquireOptions,
+} from './mutex/named-mutex.ts'
+export type { ReportedProgress, WaitOptions } from './mutex/options.ts'
+export type { OwnerInfo, OwnerProgress } from './mutex/owner-info.ts'
+export type { AbandonedEvent, AcquireEvent, ReleaseEvent, TimeoutEvent, WaitEvent } from './mutex/telemetry.ts'

@@ -1,0 +1,62 @@
+// Finds and loads the native addon. Everything native that TypeScript knows is declared here.
+import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
+import { MutexError } from './errors.ts'
+
+/** 0: none. Else odd when the mutex was abandoned, even when not. Names one acquisition. */
+export type Token = number
+
+/** What native code throws: the failed system call, to be told in words by native-failure.ts. */
+export interface NativeFailure extends Error {
+  readonly kind: 'system' | 'notRegularFile' | 'hardLinked' | 'foreignDirectory'
+  readonly errno: number
+  readonly syscall: string
+  readonly path: string
+}
+
+export interface NativeMutex {
+  tryAcquire(purposeJson?: string): Token
+  /** The id of an acquire in line; `dispatch` tells its outcome. */
+  enqueue(purposeJson?: string): number
+  enqueueSync(purposeJson?: string): number
+  /** Blocks the thread. 0: it still waits. */
+  waitSync(id: number, ms: number): Token
+  /** Takes an acquire out of the line; `takeBack` also out of a grant not told yet. False: `dispatch` tells, or told. */
+  cancel(id: number, takeBack: boolean): boolean
+  release(token: Token): void
+  abandon(token: Token): void
+  report(token: Token, progressJson: string): void
+  previousOwner(): string | undefined
+  isTakenInThisThread(): boolean
+  query(): { held: boolean; recordIsOwners: boolean; record: string; kernelPid: number }
+}
+
+export interface Addon {
+  readonly NativeMutex: new (path: string, userDirectory: string | undefined, ownerJson: string) => NativeMutex
+  setDispatch(dispatch: (id: number, token: Token, failure: NativeFailure | undefined) => void): void
+  processIdentity(): { pid: number; processStart: number; host: string; bootId: string; pidSpace: number }
+  processStart(pid: number): number
+  unsafeFileSystem(directory: string): string | undefined
+}
+
+const packageRoot = fileURLToPath(new URL('../..', import.meta.url))
+
+/** Loads the addon of this platform from `prebuilds/` or `build/`. Throws `ERR_MUTEX_ADDON_NOT_FOUND`. */
+function load(): Addon {
+  const require = createRequire(import.meta.url)
+  try {
+    const find = require('node-gyp-build') as (directory: string) => Addon
+    return find(packageRoot)
+  } catch (cause) {
+    const target = `${process.platform}-${process.arch}, Node ${process.versions.node}`
+    throw new MutexError(
+      'ERR_MUTEX_ADDON_NOT_FOUND',
+      `The native part of os-mutex could not be loaded for ${target}. Looked in ${packageRoot}build and ` +
+        `${packageRoot}prebuilds. To build it, run "npx node-gyp rebuild" in ${packageRoot} (needs Python, make and a C++ ` +
+        `compiler). Reason: ${cause instanceof Error ? cause.message : String(cause)}`,
+      { cause },
+    )
+  }
+}
+
+export const addon: Addon = load()

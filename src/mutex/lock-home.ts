@@ -1,0 +1,32 @@
+// Where lock files live. One fixed place, not TMPDIR or XDG_RUNTIME_DIR: processes that disagree on it do not exclude
+// each other. Not /dev/shm either, which a logout may clear (RemoveIPC in logind.conf(5)).
+import path from 'node:path'
+import { addon } from './addon.ts'
+import { MutexArgumentError } from './errors.ts'
+
+const DEFAULT_HOME = '/tmp'
+const checked = new Set<string>()
+
+/** The lock home: `directory`, else `OS_MUTEX_DIR`, else `/tmp`. Warns once about a file system where flock is not safe. */
+export function lockHome(directory: string | undefined): string {
+  const chosen = directory ?? (process.env.OS_MUTEX_DIR || DEFAULT_HOME)
+  if (typeof chosen !== 'string' || chosen === '' || chosen.includes('\0')) {
+    throw new MutexArgumentError('ERR_MUTEX_INVALID_ARGUMENT', 'The option "directory" must be the path of a directory')
+  }
+  const home = path.resolve(chosen)
+  if (!checked.has(home)) {
+    checked.add(home)
+    warnIfUnsafe(home)
+  }
+  return home
+}
+
+function warnIfUnsafe(home: string): void {
+  const fileSystem = addon.unsafeFileSystem(home)
+  if (fileSystem === undefined) return
+  process.emitWarning(
+    `Mutexes in ${home} lie on ${fileSystem}, where flock may not exclude processes on other machines, or at all. ` +
+      'Choose a local directory by OS_MUTEX_DIR or the option "directory".',
+    { type: 'MutexWarning', code: 'OS_MUTEX_UNSAFE_FILE_SYSTEM' },
+  )
+}

@@ -1,0 +1,101 @@
+import type { NativeMutex, Token } from './addon.ts'
+import { checkProgress, type ReportedProgress } from './options.ts'
+import { type OwnerInfo, parseOwnerRecord, progressJson } from './owner-info.ts'
+import { tell } from './telemetry.ts'
+
+/** What a lost lock leaves for its undertaker; must not reach the lock itself. */
+interface Estate {
+  readonly native: NativeMutex
+  readonly token: Token
+  readonly mutexName: string
+}
+
+// A lock that nobody can release any more is freed as after a crash: what it protected was perhaps left half done.
+const lost = new FinalizationRegistry<Estate>(({ native, token, mutexName }) => {
+  native.abandon(token)
+  process.emitWarning(
+    `A lock of the mutex ${JSON.stringify(mutexName)} was garbage collected while held. It was released and counts as ` +
+      'abandoned. Keep a reference to a lock and release it, for example by "await using" or withLock().',
+    { type: 'MutexWarning', code: 'OS_MUTEX_LOCK_LOST' },
+  )
+})
+
+/**
+ * One held acquisition of a {@link NamedMutex}. Held until {@link release}, or until the process or worker thread ends. It
+ * does not keep the process alive.
+ */
+export class MutexLock {
+  /** The name of the mutex that is held. */
+  readonly mutexName: string
+  /**
+   * The previous owner ended without releasing. The lock is yours all the same, as in Win32: repair what the mutex protects.
+   * Told to exactly one owner, never after a clean release.
+   */
+  readonly abandoned: boolean
+  /** Who abandoned it, where its record could be read. `undefined` unless {@link abandoned}. */
+  readonly previousOwner: OwnerInfo | undefined
+  /** How long the acquire took, in milliseconds. 0 when it did not have to wait. */
+  readonly waitedMs: number
+
+  readonly #native: NativeMutex
+  readonly #acquiredAt: number
+  #token: Token
+  #reports = 0
+
+  /** @internal */
+  constructor(mutexName: string, native: NativeMutex, token: Token, waitedMs: number) {
+    this.mutexName = mutexName
+    this.waitedMs = waitedMs
+    this.abandoned = token % 2 === 1
+    this.previousOwner = this.abandoned ? parseOwnerRecord(native.previousOwner() ?? '') : undefined
+    this.#native = native
+    this.#token = token
+    this.#acquiredAt = performance.now()
+    lost.register(this, { native, token, mutexName }, this)
+  }
+
+  /** Whether the lock was released. */
+  get released(): boolean {
+    return this.#token === 0
+  }
+
+  /**
+   * Says how far the work under the lock has come, for everybody who waits (see {@link NamedMutex.query}). Costs one small
+   * write. Does nothing after release.
+   * @throws `TypeError` `ERR_MUTEX_INVALID_ARGUMENT`
+   */
+  report(progress: ReportedProgress): void {
+    checkProgress(progress)
+    if (this.#token === 0) return
+    const { done, total, unit } = progress
+    this.#reports++
+    this.#native.report(
+      this.#token,
+      progressJson({
+        done,
+        ...(total === undefined ? {} : { total }),
+        ...(unit === undefined ? {} : { unit }),
+        sequence: this.#reports,
+        monotonicMs: Math.round(Number(process.hrtime.bigint() / 1_000_000n)),
+      }),
+    )
+  }
+
+  /** Releases the lock: done when it returns. Again does nothing. Never throws. */
+  release(): void {
+    const token = this.#token
+    if (token === 0) return
+    this.#token = 0
+    lost.unregister(this)
+    this.#native.release(token)
+    tell('release', () => ({ mutex: this.mutexName, heldMs: performance.now() - this.#acquiredAt }))
+  }
+
+  [Symbol.dispose](): void {
+    this.release()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.release()
+  }
+}

@@ -1,0 +1,74 @@
+// Checks of what users pass in, at the edge, so that nothing behind has to ask again.
+import { MutexArgumentError } from './errors.ts'
+
+/** What `onWait` is told: see {@link AcquireOptions.onWait}. */
+export interface WaitOptions {
+  /**
+   * How long to wait, in milliseconds, 0 or more. 0 tries once. Default `Infinity`. Counted by the monotonic clock: changing
+   * the time of day does not matter.
+   */
+  readonly timeoutMs?: number
+  /** Why the lock is wanted, in a few words (256 UTF-16 units are kept). Others read it while they wait. */
+  readonly purpose?: string
+}
+
+export interface ReportedProgress {
+  /** How much is done, 0 or more. */
+  readonly done: number
+  /** How much there is to do, where that is known. */
+  readonly total?: number
+  /** What is counted, such as `bytes` (32 UTF-16 units are kept). */
+  readonly unit?: string
+}
+
+function invalid(message: string): MutexArgumentError {
+  return new MutexArgumentError('ERR_MUTEX_INVALID_ARGUMENT', message)
+}
+
+export function checkTimeout(timeoutMs: unknown): number {
+  if (timeoutMs === undefined) return Number.POSITIVE_INFINITY
+  if (typeof timeoutMs === 'number' && timeoutMs >= 0) return timeoutMs
+  throw invalid(
+    `The option "timeoutMs" must be a number of milliseconds, 0 or more, or Infinity, not ${String(timeoutMs)}`,
+  )
+}
+
+export function checkSignal(signal: unknown): AbortSignal | undefined {
+  // By its shape: a signal of another realm or a polyfill is a signal too.
+  const candidate = signal as Partial<AbortSignal> | null | undefined
+  if (candidate === undefined) return undefined
+  if (
+    typeof candidate === 'object' &&
+    typeof candidate?.aborted === 'boolean' &&
+    typeof candidate.addEventListener === 'function'
+  ) {
+    return candidate as AbortSignal
+  }
+  throw invalid(`The option "signal" must be an AbortSignal, not ${candidate === null ? 'null' : typeof signal}`)
+}
+
+export function checkString(option: string, value: unknown): string | undefined {
+  if (value === undefined || typeof value === 'string') return value
+  throw invalid(`The option "${option}" must be a string, not ${value === null ? 'null' : typeof value}`)
+}
+
+export function checkFunction(option: string, value: unknown): void {
+  if (value === undefined || typeof value === 'function') return
+  throw invalid(`The option "${option}" must be a function, not ${value === null ? 'null' : typeof value}`)
+}
+
+export function checkOptions(value: unknown): void {
+  if (typeof value === 'object' && value !== null) return
+  throw invalid(`The options must be an object, not ${value === null ? 'null' : typeof value}`)
+}
+
+export function checkProgress(progress: ReportedProgress): void {
+  const valid = (value: unknown) => typeof value === 'number' && Number.isFinite(value) && value >= 0
+  checkOptions(progress)
+  if (!valid(progress.done))
+    throw invalid(`The progress's "done" must be a finite number, 0 or more, not ${String(progress.done)}`)
+  if (progress.total !== undefined && !valid(progress.total)) {
+    throw invalid(`The progress's "total" must be a finite number, 0 or more, not ${String(progress.total)}`)
+  }
+  checkString('unit', progress.unit)
+}

@@ -1,0 +1,129 @@
+// What a lock's owner says about itself. For people and messages only: whether it lives is the kernel's word.
+
+/** How far the owner's work has come, as it reported it. */
+export interface OwnerProgress {
+  readonly done: number
+  readonly total?: number
+  readonly unit?: string
+  /** Counts the owner's reports, so that a reader can tell a new one from one seen before. */
+  readonly sequence: number
+  /** When it was reported, in milliseconds of the machine's monotonic clock (`process.hrtime`). */
+  readonly monotonicMs: number
+}
+
+/** Who holds a mutex, read from its record. Every field but `pid` may be missing in a damaged or foreign record. */
+export interface OwnerInfo {
+  readonly pid: number
+  /** Start time of the process in the kernel's own unit: with `pid` it tells one process from a later namesake. */
+  readonly processStart?: number
+  readonly host?: string
+  /** Changes with every boot of the machine. */
+  readonly bootId?: string
+  /** Which processes `pid` counts among: the pid namespace on Linux, else 0. */
+  readonly pidSpace?: number
+  readonly app?: string
+  /** `0` is the main thread, others are worker threads. */
+  readonly threadId?: number
+  /** Why it is held, in the owner's words. */
+  readonly purpose?: string
+  /** Since when, in milliseconds since 1970 UTC. */
+  readonly since?: number
+  readonly progress?: OwnerProgress
+}
+
+// In UTF-16 units. JSON may need six bytes for one, and a record has 4 KiB in all.
+const MAX_APP = 128
+const MAX_PURPOSE = 256
+const MAX_UNIT = 32
+const MAX_TEXT = 256
+
+function text(value: unknown): string | undefined {
+  return typeof value === 'string' ? value.slice(0, MAX_TEXT) : undefined
+}
+
+function count(value: unknown): number | undefined {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : undefined
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null
+}
+
+/** Drops what is `undefined`, so that an absent field is absent. */
+function present<T extends object>(fields: { [K in keyof T]: T[K] | undefined }): T {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as T
+}
+
+function parseProgress(value: unknown): OwnerProgress | undefined {
+  if (!isObject(value)) return undefined
+  const done = count(value.done)
+  if (done === undefined) return undefined
+  return present<OwnerProgress>({
+    done,
+    total: count(value.total),
+    unit: text(value.unit),
+    sequence: count(value.sequence) ?? 0,
+    monotonicMs: count(value.monotonicMs) ?? 0,
+  })
+}
+
+/** Reads an owner record. Believes nothing: any text gives an `OwnerInfo` or `undefined`, never an error. */
+export function parseOwnerRecord(json: string): OwnerInfo | undefined {
+  let record: unknown
+  try {
+    record = JSON.parse(json)
+  } catch {
+    return undefined
+  }
+  if (!isObject(record)) return undefined
+  const pid = count(record.pid)
+  if (pid === undefined) return undefined
+  return present<OwnerInfo>({
+    pid,
+    processStart: count(record.processStart),
+    host: text(record.host),
+    bootId: text(record.bootId),
+    pidSpace: count(record.pidSpace),
+    app: text(record.app),
+    threadId: count(record.threadId),
+    purpose: text(record.purpose),
+    since: count(record.since),
+    progress: parseProgress(record.progress),
+  })
+}
+
+/** The part of a record that is the same for every acquisition of a mutex instance: JSON without its closing brace. */
+export function ownerJson(identity: object, app: string, threadId: number): string {
+  return JSON.stringify({ ...identity, app: app.slice(0, MAX_APP), threadId }).slice(0, -1)
+}
+
+/** A purpose as it goes into a record. */
+export function purposeJson(purpose: string | undefined): string | undefined {
+  return purpose === undefined ? undefined : JSON.stringify(purpose.slice(0, MAX_PURPOSE))
+}
+
+/** Progress as it goes into a record. */
+export function progressJson(progress: OwnerProgress): string {
+  return JSON.stringify(
+    progress.unit === undefined ? progress : { ...progress, unit: progress.unit.slice(0, MAX_UNIT) },
+  )
+}
+
+/** One line about an owner for an error message: "app 'x' (pid 12, host a) since 10:00:00, doing 'y', 40 % done". */
+export function describeOwner(owner: OwnerInfo | undefined): string {
+  if (owner === undefined) return 'an owner that left no record (perhaps another program)'
+  const where = [`pid ${owner.pid}`]
+  if (owner.host !== undefined) where.push(`host ${owner.host}`)
+  if (owner.threadId !== undefined && owner.threadId !== 0) where.push(`worker thread ${owner.threadId}`)
+  let line =
+    owner.app === undefined
+      ? `the process with ${where.join(', ')}`
+      : `${JSON.stringify(owner.app)} (${where.join(', ')})`
+  if (owner.since !== undefined && owner.since < 8.64e15) line += ` since ${new Date(owner.since).toISOString()}`
+  if (owner.purpose !== undefined) line += `, doing ${JSON.stringify(owner.purpose)}`
+  if (owner.progress !== undefined) {
+    const { done, total, unit } = owner.progress
+    line += `, at ${done}${total === undefined ? '' : ` of ${total}`}${unit === undefined ? '' : ` ${unit}`}`
+  }
+  return line
+}

@@ -1,0 +1,34 @@
+// What tells one process from every other, also from a later one with the same pid.
+import { addon } from './addon.ts'
+
+/** One process on one machine in one boot. */
+export interface ProcessIdentity {
+  readonly pid: number
+  /** Start time in the kernel's own unit. */
+  readonly processStart: number
+  readonly host: string
+  /** Changes with every boot of the machine. */
+  readonly bootId: string
+  /** Which processes `pid` counts among: the pid namespace on Linux, else 0. */
+  readonly pidSpace: number
+}
+
+const self: ProcessIdentity = Object.freeze(addon.processIdentity())
+
+/** The calling process. */
+export function currentProcess(): ProcessIdentity {
+  return self
+}
+
+/**
+ * Whether the process still runs; `undefined` when that can't be told from here (another host or container).
+ * Not for locking, where the kernel knows better: for what a dead process left lying about.
+ */
+export function isRunning(
+  identity: Omit<ProcessIdentity, 'pidSpace'> & { readonly pidSpace?: number },
+): boolean | undefined {
+  if (identity.host !== self.host) return undefined
+  if (identity.bootId !== self.bootId) return false
+  if (identity.pidSpace !== undefined && identity.pidSpace !== self.pidSpace) return undefined
+  return addon.processStart(identity.pid) === identity.processStart
+}
