@@ -4,6 +4,8 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <cstring>
+
 namespace os_mutex {
 namespace {
 
@@ -27,14 +29,16 @@ bool Courtesy::openQueue() {
   return queue_.open(location_, ignored);
 }
 
+void Courtesy::wrote(std::string_view record) { std::memcpy(lastHeader_, record.data() + 1, kCompared); }
+
 bool Courtesy::isOwnRecord(std::string_view bytes) const {
   // All but the state byte: a release has changed it.
-  return bytes.size() >= kHeaderSize && bytes.substr(kStateOffset + 1, kHeaderSize - kStateOffset - 1) == lastHeader_;
+  return bytes.size() >= kHeaderSize && std::memcmp(bytes.data() + kStateOffset + 1, lastHeader_, kCompared) == 0;
 }
 
 bool Courtesy::mustStepAside(const LockFile& lock, std::string_view bytes) {
   mustStepAside_ = false;
-  if (!isMarkedQueued(bytes) || lastHeader_.empty()) return false;
+  if (!isMarkedQueued(bytes)) return false;
   if (Clock::now() - lastRelease_ > kPatience || !isOwnRecord(bytes) || !openQueue()) return false;
   if (::flock(queue_.fd(), LOCK_EX | LOCK_NB) != 0) return mustStepAside_ = true;
   // Nobody waits. A waiter marks the file after it has its shared lock, so none can have marked it since we have the

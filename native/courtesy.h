@@ -23,7 +23,7 @@ class Courtesy {
   explicit Courtesy(const MutexLocation& location);
 
   // The owner's side, under the caller's lock and with no wait in progress.
-  void wrote(std::string_view record) { lastHeader_ = record.substr(1, kHeaderSize - kStateOffset - 1); }
+  void wrote(std::string_view record);
   void released() { lastRelease_ = Clock::now(); }
   // Asked right after a lock was taken without waiting. `bytes`: what the lock file held then.
   bool mustStepAside(const LockFile& lock, std::string_view bytes);
@@ -42,7 +42,8 @@ class Courtesy {
   const MutexLocation location_;  // of NAME~wait
   LockFile queue_;
   bool mustStepAside_ = false;  // written under the caller's lock before the wait starts, read by the waiter's thread
-  std::string lastHeader_;  // of this process's latest record, from behind the state byte
+  static constexpr size_t kCompared = kHeaderSize - kStateOffset - 1;
+  char lastHeader_[kCompared] = {};  // of this process's latest record, from behind the state byte
   Clock::time_point lastRelease_{};
 };
 

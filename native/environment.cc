@@ -74,8 +74,9 @@ void Environment::deliver(Napi::Env env) {
     if (found == pending_.end()) continue;  // called off after it was posted
     MutexObject* const object = found->second;
     Napi::HandleScope scope(env);
+    double token = 0;
     Napi::Value error = env.Undefined();
-    const double token = object->settle(id, error);
+    if (!object->settle(id, token, error)) continue;
     forget(id);
     dispatch_.Call({Napi::Number::New(env, id), Napi::Number::New(env, token), error});
     // A listener that throws is the JavaScript side's fault; the others must still hear.

@@ -1,7 +1,9 @@
 #include "mutex_object.h"
 
+#include <charconv>
 #include <chrono>
 #include <condition_variable>
+#include <utility>
 
 namespace os_mutex {
 namespace {
@@ -20,7 +22,7 @@ class SyncRequest final : public Request {
 
   bool waitFor(std::chrono::microseconds limit) {
     std::unique_lock<std::mutex> lock(mutex_);
-    return condition_.wait_for(lock, limit, [this] { return woken_; });
+    return condition_.wait_for(lock, limit, [this] { return std::exchange(woken_, false); });
   }
 
  private:
@@ -99,36 +101,34 @@ void MutexObject::abandonAll() {
   mutex_->release(hold_, Release::abandoned);
 }
 
-std::string MutexObject::beginRecord(const std::string& purpose) {
+std::string_view MutexObject::compose(std::string_view purpose) {
   using std::chrono::duration_cast;
   using std::chrono::milliseconds;
   const auto now = duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-  std::string record;
-  record.reserve(owner_.size() + purpose.size() + 64);
-  record += owner_;
-  record += ",\"since\":";
-  record += std::to_string(now);
+  char digits[20];
+  draft_ = owner_;
+  draft_ += ",\"since\":";
+  draft_.append(digits, static_cast<size_t>(std::to_chars(digits, digits + sizeof digits, now).ptr - digits));
   if (!purpose.empty()) {
-    record += ",\"purpose\":";
-    record += purpose;
+    draft_ += ",\"purpose\":";
+    draft_ += purpose;
   }
-  return record;
+  return draft_ += '}';
 }
 
-double MutexObject::tokenOf(Hold hold, Acquired& acquired, std::string record) {
+double MutexObject::tokenOf(Hold hold, Acquired& acquired) {
   hold_ = hold;
-  heldRecord_ = std::move(record);
+  record_.swap(draft_);
   previousOwner_ = std::move(acquired.previousOwner);
   return static_cast<double>(hold * 2 + (acquired.abandoned ? 1 : 0));
 }
 
 Napi::Value MutexObject::tryAcquire(const Napi::CallbackInfo& info) {
-  std::string record = beginRecord(optionalString(info, 0));
   Hold hold = 0;
   Acquired acquired;
   Failure failure;
-  switch (mutex_->tryAcquire(record + '}', hold, acquired, failure)) {
-    case LockResult::acquired: return Napi::Number::New(info.Env(), tokenOf(hold, acquired, std::move(record)));
+  switch (mutex_->tryAcquire(compose(optionalString(info, 0)), hold, acquired, failure)) {
+    case LockResult::acquired: return Napi::Number::New(info.Env(), tokenOf(hold, acquired));
     case LockResult::busy: return Napi::Number::New(info.Env(), 0);
     case LockResult::failed: break;
   }
@@ -164,23 +164,25 @@ Napi::Value MutexObject::waitSync(const Napi::CallbackInfo& info) {
   if (found == pending_.end() || !static_cast<SyncRequest&>(*found->second.request).waitFor(limit)) {
     return Napi::Number::New(info.Env(), 0);
   }
+  double token = 0;
   Napi::Value error = info.Env().Undefined();
-  const double token = settle(found->first, error);
+  settle(found->first, token, error);
   if (!error.IsUndefined()) napi_throw(info.Env(), error);
   return Napi::Number::New(info.Env(), token);
 }
 
-double MutexObject::settle(RequestId id, Napi::Value& error) {
+bool MutexObject::settle(RequestId id, double& token, Napi::Value& error) {
   const auto found = pending_.find(id);
-  const Pending pending = std::move(found->second);
-  pending_.erase(found);
-  std::string record = beginRecord(pending.purpose);
-  Request& request = *pending.request;
-  if (mutex_->deliver(request, record + '}') == Request::State::delivered) {
-    return tokenOf(request.hold, request.acquired, std::move(record));
+  Request& request = *found->second.request;
+  switch (mutex_->deliver(request, compose(found->second.purpose))) {
+    case Request::State::delivered: token = tokenOf(request.hold, request.acquired); break;
+    case Request::State::failed: error = toError(error.Env(), request.failure).Value(); break;
+    case Request::State::queued:  // woken in vain
+    case Request::State::granted:
+    case Request::State::ended: return false;
   }
-  error = toError(error.Env(), request.failure).Value();
-  return 0;
+  pending_.erase(found);
+  return true;
 }
 
 Napi::Value MutexObject::cancel(const Napi::CallbackInfo& info) {
@@ -201,7 +203,12 @@ void MutexObject::abandon(const Napi::CallbackInfo& info) { mutex_->release(hold
 
 void MutexObject::report(const Napi::CallbackInfo& info) {
   if (holdOf(info) != hold_) return;
-  mutex_->report(hold_, heldRecord_ + ",\"progress\":" + optionalString(info, 1) + '}');
+  std::string_view withoutBrace = record_;
+  withoutBrace.remove_suffix(1);
+  draft_ = withoutBrace;
+  draft_ += ",\"progress\":";
+  draft_ += optionalString(info, 1);
+  mutex_->report(hold_, draft_ += '}');
 }
 
 Napi::Value MutexObject::previousOwner(const Napi::CallbackInfo& info) {

@@ -20,8 +20,8 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject> {
   explicit MutexObject(const Napi::CallbackInfo& info);
   ~MutexObject() override;
 
-  // The outcome of a woken request: its token, or 0 and `error`.
-  double settle(RequestId id, Napi::Value& error);
+  // Takes the outcome of a woken request: its token or an error. False: it has none yet.
+  bool settle(RequestId id, double& token, Napi::Value& error);
   void abandonAll();
 
  private:
@@ -43,8 +43,8 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject> {
     std::string purpose;
   };
 
-  std::string beginRecord(const std::string& purpose);
-  double tokenOf(Hold hold, Acquired& acquired, std::string record);
+  std::string_view compose(std::string_view purpose);
+  double tokenOf(Hold hold, Acquired& acquired);
   RequestId addPending(const Napi::CallbackInfo& info, RequestId id, std::shared_ptr<Request> request);
   std::map<RequestId, Pending>::iterator pendingAt(const Napi::CallbackInfo& info);
 
@@ -54,7 +54,8 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject> {
   std::map<RequestId, Pending> pending_;
   RequestId lastSyncId_ = 0;
   Hold hold_ = 0;            // the latest acquisition through this object, over or not
-  std::string heldRecord_;   // its record, still without a closing brace
+  std::string record_;       // its JSON
+  std::string draft_;        // the JSON of the acquisition being made. Both keep their memory: no allocation on the way
   std::string previousOwner_;
 };
 

@@ -27,10 +27,6 @@ uint64_t checksum(std::string_view text) {
   return sum;
 }
 
-void appendHex(std::string& out, uint64_t value, size_t digits) {
-  for (size_t digit = digits; digit-- > 0;) out += "0123456789abcdef"[(value >> (4 * digit)) & 15];
-}
-
 // False on anything but lower-case digits.
 bool parseHex(std::string_view text, uint64_t& value) {
   value = 0;
@@ -44,19 +40,25 @@ bool parseHex(std::string_view text, uint64_t& value) {
 
 }  // namespace
 
-std::string encodeRecord(std::string_view json) {
+EncodedRecord::EncodedRecord(std::string_view json) {
   if (kHeaderSize + json.size() + 1 > kRecordLimit) json = {};
-  std::string out;
-  out.reserve(kHeaderSize + json.size());
-  out += kHeld;
-  out += kVersion;
-  appendHex(out, json.size(), kLengthDigits);
-  out += ' ';
-  appendHex(out, checksum(json), kChecksumDigits);
-  out += ' ';
-  out += json;
-  out += '\n';
-  return out;
+  append({&kHeld, 1});
+  append(kVersion);
+  appendHex(json.size(), kLengthDigits);
+  append(" ");
+  appendHex(checksum(json), kChecksumDigits);
+  append(" ");
+  append(json);
+  append("\n");
+}
+
+void EncodedRecord::append(std::string_view text) {
+  std::memcpy(bytes_ + size_, text.data(), text.size());
+  size_ += text.size();
+}
+
+void EncodedRecord::appendHex(uint64_t value, size_t digits) {
+  for (size_t digit = digits; digit-- > 0;) bytes_[size_++] = "0123456789abcdef"[(value >> (4 * digit)) & 15];
 }
 
 bool isMarkedQueued(std::string_view bytes) { return !bytes.empty() && bytes[kQueueMarkOffset] == kQueued; }

@@ -8,7 +8,7 @@
 #pragma once
 
 #include <cstddef>
-#include <string>
+#include <cstdint>
 #include <string_view>
 
 namespace os_mutex {
@@ -23,8 +23,19 @@ constexpr char kFree = 'F';
 
 constexpr size_t kHeaderSize = 26;  // up to the JSON
 
-// Bytes to be written at kStateOffset. A record too long to fit is written without its JSON: held, by nobody known.
-std::string encodeRecord(std::string_view json);
+// The bytes to be written at kStateOffset, without an allocation: this is on the way of every acquire.
+class EncodedRecord {
+ public:
+  // JSON too long to fit is left out: held, by nobody known.
+  explicit EncodedRecord(std::string_view json);
+  std::string_view bytes() const { return {bytes_, size_}; }
+
+ private:
+  void append(std::string_view text);
+  void appendHex(uint64_t value, size_t digits);
+  char bytes_[kRecordLimit];
+  size_t size_ = 0;
+};
 
 // These read the bytes of a lock file from its start.
 bool isMarkedQueued(std::string_view bytes);

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace os_mutex {
 
@@ -57,7 +58,7 @@ class PlatformMutex {
   class Listener {
    public:
     virtual ~Listener() = default;
-    // The wait ended by itself. The listener answers with finishWait(), under its lock.
+    // The wait has ended by itself. The listener looks, under its lock: by then it may have been called off.
     virtual void onWaitEnded() = 0;
   };
 
@@ -71,11 +72,12 @@ class PlatformMutex {
   virtual bool startWait(Failure& failure) = 0;
   // Calls the wait off. On return the kernel holds no request of it and no lock by it.
   virtual void cancelWait() = 0;
-  // Takes the outcome of a wait that ended. `busy`: it had to begin anew, onWaitEnded comes again.
+  virtual bool waitHasEnded() const = 0;
+  // Takes the outcome of a wait that has ended. `busy`: it had to begin anew, onWaitEnded comes again.
   virtual LockResult finishWait(Acquired& acquired, Failure& failure) = 0;
 
-  // Makes `record` (JSON) known as the owner's.
-  virtual void writeRecord(const std::string& record) = 0;
+  // Makes it known as the owner's.
+  virtual void writeRecord(std::string_view json) = 0;
   virtual void unlock(Release how) = 0;
 
   // Looks without waiting or taking.

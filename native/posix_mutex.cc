@@ -30,8 +30,9 @@ class PosixMutex final : public PlatformMutex, private FlockWaiter::Client {
   LockResult tryLock(Acquired& acquired, Failure& failure) override;
   bool startWait(Failure& failure) override;
   void cancelWait() override;
+  bool waitHasEnded() const override { return waiting_ != nullptr && waiter_.hasEnded(); }
   LockResult finishWait(Acquired& acquired, Failure& failure) override;
-  void writeRecord(const std::string& record) override;
+  void writeRecord(std::string_view json) override;
   void unlock(Release how) override;
   bool snapshot(MutexSnapshot& snapshot, Failure& failure) override;
 
@@ -112,8 +113,6 @@ void PosixMutex::cancelWait() {
 }
 
 LockResult PosixMutex::finishWait(Acquired& acquired, Failure& failure) {
-  // A notice of a wait that was called off in the meantime, and perhaps followed by another, changes nothing.
-  if (waiting_ == nullptr || !waiter_.hasEnded()) return LockResult::busy;
   LockFile& file = *waiting_;
   const int error = waiter_.finish();
   endWait();
@@ -131,10 +130,10 @@ LockResult PosixMutex::finishWait(Acquired& acquired, Failure& failure) {
   return LockResult::acquired;
 }
 
-void PosixMutex::writeRecord(const std::string& record) {
-  const std::string bytes = encodeRecord(record);
-  owned_->write(bytes, kStateOffset);
-  courtesy_.wrote(bytes);
+void PosixMutex::writeRecord(std::string_view json) {
+  const EncodedRecord record(json);
+  owned_->write(record.bytes(), kStateOffset);
+  courtesy_.wrote(record.bytes());
 }
 
 void PosixMutex::unlock(Release how) {

@@ -39,7 +39,7 @@ ProcessMutex::~ProcessMutex() {
   if (waiting_) platform_->cancelWait();
 }
 
-LockResult ProcessMutex::tryAcquire(const std::string& record, Hold& hold, Acquired& acquired, Failure& failure) {
+LockResult ProcessMutex::tryAcquire(std::string_view record, Hold& hold, Acquired& acquired, Failure& failure) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (owner_ != 0 || waiting_ || !line_.empty()) return LockResult::busy;
   const LockResult result = platform_->tryLock(acquired, failure);
@@ -73,32 +73,32 @@ void ProcessMutex::waitForNext() {
 
 void ProcessMutex::onWaitEnded() {
   std::lock_guard<std::mutex> lock(mutex_);
-  // The lock file vanished under an owner of this process, and the wait went through on a new one: the owner comes first all
-  // the same. unlock() calls again.
-  if (!waiting_ || owner_ != 0) return;
-  Acquired acquired;
-  Failure failure;
-  const LockResult result = platform_->finishWait(acquired, failure);
-  if (result != LockResult::busy) settleWait(result, acquired, failure);
+  takeWaited();
 }
 
-void ProcessMutex::settleWait(LockResult result, const Acquired& acquired, const Failure& failure) {
-  waiting_ = false;
+// Looks whether the wait has ended, and settles the first in line if so.
+void ProcessMutex::takeWaited() {
+  // With an owner: the lock file vanished under it, and the wait went through on a new one. The owner comes first all the
+  // same; unlock() looks again.
+  if (!waiting_ || owner_ != 0 || !platform_->waitHasEnded()) return;
   const std::shared_ptr<Request> request = line_.front();  // not empty: whoever empties it ends the wait
+  // Woken before the outcome is known: its thread needs longer to get here than the outcome takes, and finds mutex_ locked
+  // until then. Woken in vain (the wait has to begin anew), it finds itself queued still.
+  request->wake();
+  const LockResult result = platform_->finishWait(request->acquired, request->failure);
+  if (result == LockResult::busy) return;
+  waiting_ = false;
   line_.pop_front();
   if (result == LockResult::acquired) {
     request->state = Request::State::granted;
-    request->acquired = acquired;
     request->hold = owner_ = ++lastHold_;
   } else {
     request->state = Request::State::failed;
-    request->failure = failure;
   }
-  request->wake();
   waitForNext();
 }
 
-Request::State ProcessMutex::deliver(Request& request, const std::string& record) {
+Request::State ProcessMutex::deliver(Request& request, std::string_view record) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (request.state == Request::State::granted) {
     request.state = Request::State::delivered;
@@ -132,15 +132,10 @@ void ProcessMutex::release(Hold hold, Release how) {
 void ProcessMutex::unlock(Release how) {
   owner_ = 0;
   platform_->unlock(how);
-  if (!waiting_) return;
-  // Usually still waiting, and then this is `busy`. See onWaitEnded.
-  Acquired acquired;
-  Failure failure;
-  const LockResult result = platform_->finishWait(acquired, failure);
-  if (result != LockResult::busy) settleWait(result, acquired, failure);
+  takeWaited();
 }
 
-void ProcessMutex::report(Hold hold, const std::string& record) {
+void ProcessMutex::report(Hold hold, std::string_view record) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (hold != 0 && hold == owner_) platform_->writeRecord(record);
 }

@@ -27,7 +27,8 @@ class Request {
   };
 
   virtual ~Request() = default;
-  // The state has become granted or failed. Called with the ProcessMutex locked, on any thread: only passes the news on.
+  // The state is about to change, or has; its thread should look (see deliver). Called with the ProcessMutex locked, on any
+  // thread: only passes the news on.
   virtual void wake() = 0;
 
   // All below: guarded by the ProcessMutex's lock.
@@ -44,24 +45,24 @@ class ProcessMutex final : private PlatformMutex::Listener {
   ~ProcessMutex() override;
 
   // Takes the lock if it is free and nobody is in line. On success `record` is published and `hold` names it.
-  LockResult tryAcquire(const std::string& record, Hold& hold, Acquired& acquired, Failure& failure);
+  LockResult tryAcquire(std::string_view record, Hold& hold, Acquired& acquired, Failure& failure);
   void enqueue(const std::shared_ptr<Request>& request);
   // What a woken request does on its own thread: granted becomes delivered, and the record is published.
-  Request::State deliver(Request& request, const std::string& record);
+  Request::State deliver(Request& request, std::string_view record);
   // Takes the request out of the line, and with `takeBack` also out of a grant that was not delivered.
   // False: it is settled, or granted and to be delivered.
   bool cancel(const std::shared_ptr<Request>& request, bool takeBack);
 
   // These do nothing once `hold` is over.
   void release(Hold hold, Release how);
-  void report(Hold hold, const std::string& record);
+  void report(Hold hold, std::string_view record);
   bool owns(Hold hold);
 
   bool snapshot(MutexSnapshot& snapshot, Failure& failure);
 
  private:
   void onWaitEnded() override;
-  void settleWait(LockResult result, const Acquired& acquired, const Failure& failure);
+  void takeWaited();
   void waitForNext();
   void unlock(Release how);
 

@@ -1,8 +1,8 @@
 // Makes a checkout ready to build and run, on a machine that has only Node, npm, Python 3, make and a C++ compiler. Uses nothing
 // that would have to be installed first.
 import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs'
 import { createHash } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 
