@@ -78,9 +78,12 @@ void Environment::deliver(Napi::Env env) {
     Napi::Value error = env.Undefined();
     if (!object->settle(id, token, error)) continue;
     forget(id);
-    dispatch_.Call({Napi::Number::New(env, id), Napi::Number::New(env, token), error});
+    const napi_value arguments[] = {Napi::Number::New(env, id), Napi::Number::New(env, token), error};
+    // Not by dispatch_.Call(): in a worker that is being terminated no exception can be passed on, and it would abort.
+    if (napi_call_function(env, env.Undefined(), dispatch_.Value(), 3, arguments, nullptr) != napi_pending_exception) continue;
     // A listener that throws is the JavaScript side's fault; the others must still hear.
-    if (env.IsExceptionPending()) napi_fatal_exception(env, env.GetAndClearPendingException().Value());
+    napi_value exception;
+    if (napi_get_and_clear_last_exception(env, &exception) == napi_ok) napi_fatal_exception(env, exception);
   }
 }
 
