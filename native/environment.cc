@@ -80,10 +80,16 @@ void Environment::deliver(Napi::Env env) {
     forget(id);
     const napi_value arguments[] = {Napi::Number::New(env, id), Napi::Number::New(env, token), error};
     // Not by dispatch_.Call(): in a worker that is being terminated no exception can be passed on, and it would abort.
-    if (napi_call_function(env, env.Undefined(), dispatch_.Value(), 3, arguments, nullptr) != napi_pending_exception) continue;
-    // A listener that throws is the JavaScript side's fault; the others must still hear.
+    if (napi_call_function(env, env.Undefined(), dispatch_.Value(), 3, arguments, nullptr) == napi_ok) continue;
+    bool thrown = false;
     napi_value exception;
-    if (napi_get_and_clear_last_exception(env, &exception) == napi_ok) napi_fatal_exception(env, exception);
+    if (napi_is_exception_pending(env, &thrown) == napi_ok && thrown &&
+        napi_get_and_clear_last_exception(env, &exception) == napi_ok) {
+      // A listener that throws is the JavaScript side's fault; the others must still hear.
+      napi_fatal_exception(env, exception);
+    } else {
+      object->giveBack(token);
+    }
   }
 }
 

@@ -55,9 +55,10 @@ std::string optionalString(const Napi::CallbackInfo& info, size_t index) {
   return info[index].IsString() ? info[index].As<Napi::String>().Utf8Value() : std::string();
 }
 
-Hold holdOf(const Napi::CallbackInfo& info) {
-  return static_cast<Hold>(info[0].As<Napi::Number>().Int64Value()) / 2;
-}
+Hold holdOf(int64_t token) { return static_cast<Hold>(token) / 2; }
+bool isAbandoned(int64_t token) { return token % 2 == 1; }
+
+Hold holdOf(const Napi::CallbackInfo& info) { return holdOf(info[0].As<Napi::Number>().Int64Value()); }
 
 }  // namespace
 
@@ -90,6 +91,12 @@ MutexObject::MutexObject(const Napi::CallbackInfo& info)
 MutexObject::~MutexObject() {
   environment_->remove(this);
   abandonAll();
+}
+
+// Nobody ran under the lock. But an abandonment that was not told stays to be told.
+void MutexObject::giveBack(double value) {
+  const auto token = static_cast<int64_t>(value);
+  mutex_->release(holdOf(token), isAbandoned(token) ? Release::abandoned : Release::clean);
 }
 
 void MutexObject::abandonAll() {

@@ -22,6 +22,8 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject> {
 
   // Takes the outcome of a woken request: its token or an error. False: it has none yet.
   bool settle(RequestId id, double& token, Napi::Value& error);
+  // JavaScript could not be told of the acquisition any more.
+  void giveBack(double token);
   void abandonAll();
 
  private:
