@@ -120,18 +120,13 @@ export class NamedMutex {
    * `MutexAccessError` (`ERR_MUTEX_ACCESS_DENIED`), or a `MutexError` with `ERR_MUTEX_LOCK_FILE`, `ERR_MUTEX_CLOSED` or
    * `ERR_MUTEX_SYSTEM`; with a `TypeError` `ERR_MUTEX_INVALID_ARGUMENT` for bad options. Then nothing is left behind.
    */
-  async acquire(options: AcquireOptions = {}): Promise<MutexLock> {
-    checkOptions(options)
-    const timeoutMs = checkTimeout(options.timeoutMs)
-    const signal = checkSignal(options.signal)
-    const purpose = checkString('purpose', options.purpose)
-    checkFunction('onWait', options.onWait)
-    signal?.throwIfAborted()
-    if (options.detectDeadlock !== false) checkNotEnclosed(this.path, this.name)
-    const token = this.#try(purpose)
-    if (token !== 0) return this.#lock(token, 0, purpose)
-    if (timeoutMs === 0) throw this.#timeoutError(timeoutMs)
-    return this.#wait(timeoutMs, signal, purpose, options.onWait)
+  acquire(options: AcquireOptions = {}): Promise<MutexLock> {
+    // Not an async function: its promise would be settled some turns later than the one of #wait, at every hand-off.
+    try {
+      return this.#acquire(options)
+    } catch (error) {
+      return Promise.reject(error)
+    }
   }
 
   /**
@@ -230,11 +225,21 @@ export class NamedMutex {
 
   #try(purpose: string | undefined): Token {
     this.#checkOpen()
-    try {
-      return this.#native.tryAcquire(purposeJson(purpose))
-    } catch (failure) {
-      throw toMutexError(this.name, failure as NativeFailure)
-    }
+    return this.#guard(() => this.#native.tryAcquire(purposeJson(purpose)))
+  }
+
+  #acquire(options: AcquireOptions): Promise<MutexLock> {
+    checkOptions(options)
+    const timeoutMs = checkTimeout(options.timeoutMs)
+    const signal = checkSignal(options.signal)
+    const purpose = checkString('purpose', options.purpose)
+    checkFunction('onWait', options.onWait)
+    signal?.throwIfAborted()
+    if (options.detectDeadlock !== false) checkNotEnclosed(this.path, this.name)
+    const token = this.#try(purpose)
+    if (token !== 0) return Promise.resolve(this.#lock(token, 0, purpose))
+    if (timeoutMs === 0) throw this.#timeoutError(timeoutMs)
+    return this.#wait(timeoutMs, signal, purpose, options.onWait)
   }
 
   #lock(token: Token, waitedMs: number, purpose: string | undefined): MutexLock {
