@@ -27,16 +27,23 @@ std::shared_ptr<ProcessMutex> ProcessMutex::at(const MutexLocation& location) {
   if (!found) {
     found = std::make_shared<ProcessMutex>(location);
     entry = found;
-    for (auto it = all.entries.begin(); it != all.entries.end();) it = it->second.expired() ? all.entries.erase(it) : ++it;
   }
   return found;
 }
 
-ProcessMutex::ProcessMutex(const MutexLocation& location) : platform_(PlatformMutex::open(location, *this)) {}
+ProcessMutex::ProcessMutex(const MutexLocation& location)
+    : path_(location.path), platform_(PlatformMutex::open(location, *this)) {}
 
 ProcessMutex::~ProcessMutex() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (waiting_) platform_->cancelWait();
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (waiting_) platform_->cancelWait();
+  }
+  // By now another thread may have made a successor under the same path, whose entry stays.
+  Registry& all = registry();
+  std::lock_guard<std::mutex> lock(all.mutex);
+  const auto entry = all.entries.find(path_);
+  if (entry != all.entries.end() && entry->second.expired()) all.entries.erase(entry);
 }
 
 LockResult ProcessMutex::tryAcquire(std::string_view record, Hold& hold, Acquired& acquired, Failure& failure) {

@@ -66,6 +66,7 @@ class ProcessMutex final : private PlatformMutex::Listener {
   void waitForNext();
   void unlock(Release how);
 
+  const std::string path_;
   std::mutex mutex_;  // guards all below and every call into platform_
   std::deque<std::shared_ptr<Request>> line_;
   Hold owner_ = 0;  // the acquisition that has the lock, delivered or not

@@ -1,7 +1,8 @@
-import { MutexArgumentError } from './errors.ts'
+import { MutexArgumentError, MutexTimeoutError } from './errors.ts'
 import type { MutexLock } from './mutex-lock.ts'
 import { type AcquireOptions, NamedMutex } from './named-mutex.ts'
 import { checkTimeout } from './options.ts'
+import { timeoutError } from './timeout-error.ts'
 
 /** Several held locks, released together. */
 export class MutexLocks {
@@ -41,7 +42,8 @@ export async function acquireAll(
   mutexes: readonly (string | NamedMutex)[],
   options: AcquireOptions = {},
 ): Promise<MutexLocks> {
-  const timeoutMs = checkTimeout(options.timeoutMs)
+  const { timeoutMs = Number.POSITIVE_INFINITY } = options
+  checkTimeout('timeoutMs', timeoutMs)
   const wanted = mutexes.map((mutex) => (typeof mutex === 'string' ? new NamedMutex(mutex) : mutex))
   const inOrder = [...wanted].sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0))
   const twice = inOrder.find((mutex, index) => mutex.path === inOrder[index - 1]?.path)
@@ -60,7 +62,8 @@ export async function acquireAll(
     }
   } catch (error) {
     for (const lock of held.values()) lock.release()
-    throw error
+    // The last mutex only knows what was left of the time.
+    throw error instanceof MutexTimeoutError ? timeoutError(error.mutexName, timeoutMs, error.owner) : error
   }
   return new MutexLocks(wanted.flatMap((mutex) => held.get(mutex) ?? []))
 }

@@ -4,6 +4,7 @@
 // The remainder of the name can contain any character except the backslash character (\)." — CreateMutexExW, Win32
 import { createHash } from 'node:crypto'
 import path from 'node:path'
+import { inspect } from 'node:util'
 import { MutexArgumentError } from './errors.ts'
 
 /** The longest name, prefix included, in UTF-16 units: MAX_PATH. */
@@ -28,8 +29,7 @@ export interface MutexFiles {
 }
 
 function invalid(name: unknown, reason: string): MutexArgumentError {
-  const shown =
-    typeof name === 'string' ? JSON.stringify(name.length > 80 ? `${name.slice(0, 80)}…` : name) : String(name)
+  const shown = inspect(typeof name === 'string' && name.length > 80 ? `${name.slice(0, 80)}…` : name, { depth: 0 })
   return new MutexArgumentError('ERR_MUTEX_INVALID_NAME', `Invalid mutex name ${shown}: ${reason}`)
 }
 

@@ -2,15 +2,16 @@ import path from 'node:path'
 import { isMainThread, threadId } from 'node:worker_threads'
 import { addon, type NativeFailure, type NativeMutex, type Token } from './addon.ts'
 import { checkNotEnclosed, runEnclosed, selfBlockingError } from './deadlock.ts'
-import { MutexError, MutexTimeoutError } from './errors.ts'
+import { MutexError, type MutexTimeoutError } from './errors.ts'
 import { lockHome } from './lock-home.ts'
 import { MutexLock } from './mutex-lock.ts'
 import { mutexFiles, parseMutexName } from './mutex-name.ts'
 import { toMutexError } from './native-failure.ts'
 import { checkFunction, checkOptions, checkSignal, checkString, checkTimeout, type WaitOptions } from './options.ts'
-import { describeOwner, type OwnerInfo, ownerJson, parseOwnerRecord, purposeJson } from './owner-info.ts'
+import { type OwnerInfo, ownerJson, parseOwnerRecord, purposeJson } from './owner-info.ts'
 import { currentProcess, isRunning } from './process-identity.ts'
 import { tell } from './telemetry.ts'
+import { timeoutError } from './timeout-error.ts'
 
 export interface NamedMutexOptions {
   /** The lock home, an existing directory. Default: the environment variable `OS_MUTEX_DIR`, else `/tmp`. */
@@ -72,8 +73,9 @@ const defaultApp = path.basename(process.argv[1] ?? process.title)
 
 /** Whether a record marked as held is the present owner's, and not one that a dead owner left under a foreign one. */
 function isOfOwner(record: OwnerInfo, kernelPid: number): boolean {
-  if (kernelPid !== 0 && record.pidSpace === currentProcess().pidSpace) return record.pid === kernelPid
-  const { host, bootId, processStart } = record
+  const { host, bootId, processStart, pidSpace } = record
+  const countsPidsAsWeDo = pidSpace === undefined || pidSpace === currentProcess().pidSpace
+  if (kernelPid !== 0 && countsPidsAsWeDo) return record.pid === kernelPid
   if (host === undefined || bootId === undefined || processStart === undefined) return true
   return isRunning({ ...record, host, bootId, processStart }) !== false
 }
@@ -148,7 +150,8 @@ export class NamedMutex {
    */
   acquireSync(options: AcquireSyncOptions = {}): MutexLock {
     checkOptions(options)
-    const timeoutMs = checkTimeout(options.timeoutMs)
+    const { timeoutMs = Number.POSITIVE_INFINITY } = options
+    checkTimeout('timeoutMs', timeoutMs)
     const purpose = checkString('purpose', options.purpose)
     checkFunction('onWait', options.onWait)
     const token = this.#try(purpose)
@@ -230,7 +233,8 @@ export class NamedMutex {
 
   #acquire(options: AcquireOptions): Promise<MutexLock> {
     checkOptions(options)
-    const timeoutMs = checkTimeout(options.timeoutMs)
+    const { timeoutMs = Number.POSITIVE_INFINITY } = options
+    checkTimeout('timeoutMs', timeoutMs)
     const signal = checkSignal(options.signal)
     const purpose = checkString('purpose', options.purpose)
     checkFunction('onWait', options.onWait)
@@ -261,10 +265,7 @@ export class NamedMutex {
   #timeoutError(timeoutMs: number): MutexTimeoutError {
     const { owner } = this.query()
     tell('timeout', () => ({ mutex: this.name, timeoutMs, ...(owner === undefined ? {} : { owner }) }))
-    return new MutexTimeoutError(
-      `Mutex ${JSON.stringify(this.name)} was not free within ${timeoutMs} ms. It is held by ${describeOwner(owner)}.`,
-      { mutexName: this.name, timeoutMs, owner },
-    )
+    return timeoutError(this.name, timeoutMs, owner)
   }
 
   // Exactly one of four ends it: the grant (or failure) told by dispatch, the timer, the signal, or close(). All run on this

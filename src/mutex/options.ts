@@ -1,4 +1,5 @@
 // Checks of what users pass in, at the edge, so that nothing behind has to ask again.
+import { inspect } from 'node:util'
 import { MutexArgumentError } from './errors.ts'
 
 /** What `onWait` is told: see {@link AcquireOptions.onWait}. */
@@ -25,11 +26,10 @@ function invalid(message: string): MutexArgumentError {
   return new MutexArgumentError('ERR_MUTEX_INVALID_ARGUMENT', message)
 }
 
-export function checkTimeout(timeoutMs: unknown): number {
-  if (timeoutMs === undefined) return Number.POSITIVE_INFINITY
-  if (typeof timeoutMs === 'number' && timeoutMs >= 0) return timeoutMs
+export function checkTimeout(option: string, value: unknown): void {
+  if (typeof value === 'number' && value >= 0) return
   throw invalid(
-    `The option "timeoutMs" must be a number of milliseconds, 0 or more, or Infinity, not ${String(timeoutMs)}`,
+    `The option "${option}" must be a number of milliseconds, 0 or more, or Infinity, not ${inspect(value)}`,
   )
 }
 
@@ -66,9 +66,9 @@ export function checkProgress(progress: ReportedProgress): void {
   const valid = (value: unknown) => typeof value === 'number' && Number.isFinite(value) && value >= 0
   checkOptions(progress)
   if (!valid(progress.done))
-    throw invalid(`The progress's "done" must be a finite number, 0 or more, not ${String(progress.done)}`)
+    throw invalid(`The progress's "done" must be a finite number, 0 or more, not ${inspect(progress.done)}`)
   if (progress.total !== undefined && !valid(progress.total)) {
-    throw invalid(`The progress's "total" must be a finite number, 0 or more, not ${String(progress.total)}`)
+    throw invalid(`The progress's "total" must be a finite number, 0 or more, not ${inspect(progress.total)}`)
   }
   checkString('unit', progress.unit)
 }
