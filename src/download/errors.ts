@@ -1,0 +1,57 @@
+// Every way in which a model file could not be fetched; `code` is the stable part, the message is for people.
+
+export type ModelDownloadErrorCode =
+  | 'ERR_MODEL_INVALID_SOURCE'
+  | 'ERR_MODEL_HTTP_STATUS'
+  | 'ERR_MODEL_BAD_RESPONSE'
+  | 'ERR_MODEL_NETWORK'
+  | 'ERR_MODEL_NOT_GGUF'
+  | 'ERR_MODEL_HASH_MISMATCH'
+  | 'ERR_MODEL_SIZE_MISMATCH'
+  | 'ERR_MODEL_DISK_FULL'
+  | 'ERR_MODEL_FILE_SYSTEM'
+
+export interface ModelDownloadErrorDetails {
+  readonly url?: string | undefined
+  readonly path?: string | undefined
+  readonly status?: number | undefined
+  readonly retryAfterMs?: number | undefined
+  readonly cause?: unknown
+}
+
+/**
+ * A model file could not be fetched, checked or published. `code` says why:
+ *
+ * - `ERR_MODEL_INVALID_SOURCE`: the source, or the file name it leads to, cannot be used.
+ * - `ERR_MODEL_HTTP_STATUS`: the server refused; see `status`.
+ * - `ERR_MODEL_BAD_RESPONSE`: the server's answer cannot be trusted to be the file (compressed, no length, …).
+ * - `ERR_MODEL_NETWORK`: no connection, a cut or stalled transfer, after all tries.
+ * - `ERR_MODEL_NOT_GGUF`: what came is not a GGUF file.
+ * - `ERR_MODEL_HASH_MISMATCH`, `ERR_MODEL_SIZE_MISMATCH`: not the file that was asked for.
+ * - `ERR_MODEL_DISK_FULL`, `ERR_MODEL_FILE_SYSTEM`: the disk refused; see `path` and `cause`.
+ */
+export class ModelDownloadError extends Error {
+  override readonly name = 'ModelDownloadError'
+  readonly code: ModelDownloadErrorCode
+  /** Where it came from, without credentials and query. */
+  readonly url: string | undefined
+  readonly path: string | undefined
+  /** The HTTP status, where a server answered with one that ends the download. */
+  readonly status: number | undefined
+  /** How long the server asked to be left alone, in milliseconds. */
+  readonly retryAfterMs: number | undefined
+
+  constructor(code: ModelDownloadErrorCode, message: string, details: ModelDownloadErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause })
+    this.code = code
+    this.url = details.url
+    this.path = details.path
+    this.status = details.status
+    this.retryAfterMs = details.retryAfterMs
+  }
+}
+
+/** The part of a URL that may be shown and stored: credentials live in the user info, the query and the fragment. */
+export function displayUrl(url: URL): string {
+  return `${url.origin}${url.pathname}`
+}

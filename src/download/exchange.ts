@@ -1,0 +1,151 @@
+// One HTTP request and its answer, straight on undici's dispatcher. Not by undici's `request`, for three reasons:
+// - Its body stream drops up to 64 KiB that have come in when the connection breaks. Here they are handed out first, so
+//   that a retry goes on behind them.
+// - It looks at an abort signal only once it is connected; an unreachable server would hold an abort up for 30 s.
+// - It pauses its parser as soon as 64 KiB wait. If the server then closes a connection that it does not keep alive,
+//   undici 7 throws in a socket event, where nobody can catch it: https://github.com/nodejs/undici/issues/5360 (fixed in
+//   undici 8, which Node 20 cannot run). Here it pauses only when the disk is far behind, and never on the last chunk.
+import type { Dispatcher } from 'undici'
+
+export interface Answer {
+  readonly status: number
+  header(name: string): string | undefined
+  /** The body, once. What has come in before an error is handed out before it is thrown. */
+  readonly body: AsyncIterable<Buffer>
+  /** Ends the exchange, if the rest of the body is not wanted. */
+  discard(): void
+}
+
+export interface ExchangeOptions {
+  readonly method: 'GET' | 'HEAD'
+  readonly headers: Record<string, string>
+  readonly dispatcher: Dispatcher
+  /** How long the server may send nothing, before its answer and within it. */
+  readonly stallMs: number
+  readonly signal: AbortSignal | undefined
+}
+
+const maxWaitingBytes = 8 * 1024 * 1024
+
+/** Sends a request. Rejects with what the connection throws, or at once with the signal's reason. */
+export function exchange(url: URL, options: ExchangeOptions): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const handler = new AnswerHandler(resolve, reject, options.signal)
+    const { method, headers, stallMs, dispatcher } = options
+    const timeouts = { headersTimeout: stallMs, bodyTimeout: stallMs }
+    dispatcher.dispatch({ origin: url.origin, path: url.pathname + url.search, method, headers, ...timeouts }, handler)
+  })
+}
+
+class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
+  status = 0
+  readonly body: AsyncIterable<Buffer>
+  readonly #onAnswer: (answer: Answer) => void
+  readonly #onFailure: (error: unknown) => void
+  readonly #signal: AbortSignal | undefined
+  #headers: Record<string, string | string[] | undefined> = {}
+  #controller: Dispatcher.DispatchController | undefined
+  #waiting: Buffer[] = []
+  #waitingBytes = 0
+  /** Bytes of the body still to come, where the server told its length. */
+  #missing = Number.POSITIVE_INFINITY
+  #end: { readonly error?: unknown } | undefined
+  #wake: (() => void) | undefined
+
+  constructor(
+    onAnswer: (answer: Answer) => void,
+    onFailure: (error: unknown) => void,
+    signal: AbortSignal | undefined,
+  ) {
+    this.#onAnswer = onAnswer
+    this.#onFailure = onFailure
+    this.#signal = signal
+    this.body = this.#chunks()
+    if (signal?.aborted) this.#onAbort()
+    else signal?.addEventListener('abort', this.#onAbort, { once: true })
+  }
+
+  header(name: string): string | undefined {
+    const value = this.#headers[name]
+    return Array.isArray(value) ? value[0] : value
+  }
+
+  discard(): void {
+    this.#finish({ error: new Error('the rest of the answer was not wanted') })
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller
+    if (this.#end) this.#cutOff()
+  }
+
+  onResponseStart(_: unknown, status: number, headers: Record<string, string | string[] | undefined>): void {
+    // 1xx: the answer proper follows.
+    if (status < 200) return
+    this.status = status
+    this.#headers = headers
+    const length = this.header('content-length')
+    if (length !== undefined && /^\d+$/.test(length)) this.#missing = Number(length)
+    this.#onAnswer(this)
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#end) return
+    this.#waiting.push(chunk)
+    this.#waitingBytes += chunk.length
+    this.#missing -= chunk.length
+    if (this.#waitingBytes > maxWaitingBytes && this.#missing > 0) controller.pause()
+    this.#wake?.()
+  }
+
+  onResponseEnd(): void {
+    this.#finish({})
+  }
+
+  onResponseError(_: unknown, error: Error): void {
+    this.#finish({ error })
+  }
+
+  readonly #onAbort = (): void => {
+    this.#waiting = []
+    this.#finish({ error: this.#signal?.reason })
+  }
+
+  /** However it ends; the first end counts. */
+  #finish(end: { readonly error?: unknown }): void {
+    if (this.#end) return
+    this.#end = end
+    this.#signal?.removeEventListener('abort', this.#onAbort)
+    if ('error' in end) {
+      this.#onFailure(end.error)
+      this.#cutOff()
+    }
+    this.#wake?.()
+  }
+
+  #cutOff(): void {
+    this.#controller?.abort(new Error('the exchange is over'))
+  }
+
+  async *#chunks(): AsyncGenerator<Buffer> {
+    try {
+      for (;;) {
+        const chunk = this.#waiting.shift()
+        if (chunk) {
+          this.#waitingBytes -= chunk.length
+          if (this.#waitingBytes <= maxWaitingBytes / 2) this.#controller?.resume()
+          yield chunk
+        } else if (this.#end) {
+          if ('error' in this.#end) throw this.#end.error
+          return
+        } else {
+          await new Promise<void>((resolve) => {
+            this.#wake = resolve
+          })
+        }
+      }
+    } finally {
+      this.discard()
+    }
+  }
+}

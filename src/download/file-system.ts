@@ -1,0 +1,78 @@
+// The few file operations that downloads are made of, with errors that name the file and say what to do.
+import { closeSync, constants, fsync, openSync, type PathLike, writeFileSync } from 'node:fs'
+import { open, unlink } from 'node:fs/promises'
+import { promisify } from 'node:util'
+import { ModelDownloadError } from './errors.ts'
+
+/** Awaits a file operation; a failure becomes a `ModelDownloadError` that says what was being done to which file. */
+export async function onDisk<T>(doing: string, path: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work
+  } catch (cause) {
+    const reason = errnoOf(cause)
+    if (reason === 'ENOSPC' || reason === 'EDQUOT') {
+      const message = `No space left while ${doing} ${path} (${reason}); free some and try again`
+      throw new ModelDownloadError('ERR_MODEL_DISK_FULL', message, { path, cause })
+    }
+    const advice = reason === 'EACCES' || reason === 'EPERM' || reason === 'EROFS' ? '; is the folder writable?' : ''
+    const message = `Failed ${doing} ${path} (${reason ?? String(cause)})${advice}`
+    throw new ModelDownloadError('ERR_MODEL_FILE_SYSTEM', message, { path, cause })
+  }
+}
+
+export function errnoOf(error: unknown): string | undefined {
+  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined
+  return typeof code === 'string' ? code : undefined
+}
+
+/** Removes a file; one that is gone already is as good. Other failures leave it: it is in nobody's way. */
+export async function removeQuietly(path: string): Promise<void> {
+  await unlink(path).catch(() => {})
+}
+
+const syncDescriptor = promisify(fsync)
+
+/** Creates a file that must not exist yet and makes its bytes durable. Its name is durable once the folder is synced. */
+export async function writeNewDurably(path: string, text: string): Promise<void> {
+  // Created and written without a turn of the event loop between: a kill there would leave an empty file, of which
+  // nobody could tell whose it is.
+  const descriptor = openSync(path, 'wx')
+  try {
+    writeFileSync(descriptor, text)
+    await syncDescriptor(descriptor)
+  } catch (error) {
+    await removeQuietly(path)
+    throw error
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
+/** Makes the names in a folder durable: a rename is not, until its folder is synced (fsync(2)). */
+export async function syncFolder(folder: string): Promise<void> {
+  // Windows cannot open a folder for writing; NTFS journals names by itself.
+  if (process.platform === 'win32') return
+  const handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+const maxJsonBytes = 64 * 1024
+
+/** Reads one of our small JSON files. `undefined` when it is absent, torn, foreign or absurdly large. */
+export async function readSmallJson(path: PathLike): Promise<Record<string, unknown> | undefined> {
+  const handle = await open(path, 'r').catch(() => undefined)
+  if (!handle) return undefined
+  try {
+    const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(maxJsonBytes), 0, maxJsonBytes, 0)
+    const value: unknown = JSON.parse(buffer.toString('utf8', 0, bytesRead))
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined
+  } catch {
+    return undefined
+  } finally {
+    await handle.close()
+  }
+}

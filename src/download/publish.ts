@@ -1,0 +1,56 @@
+// Gives a finished, checked partial its final name. What a crash leaves, step by step:
+//
+//   1  file synced          a complete partial and its record: resumed, its last byte asked for again
+//   2  manifest written     the same, and a manifest that speaks for no file yet, since size and mtime disagree
+//   3  file renamed         the published file with its manifest, and a record without a partial, which is swept
+//   4  record removed       the published file with its manifest
+//   5  folder synced        the same, also after a power loss
+//
+// A power loss before step 5 may undo steps 2 to 4 one by one. A file without its manifest is not trusted (it is hashed
+// again, if there is a hash to compare it with), and a manifest without its file speaks for nothing.
+import { rename } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { abortable } from './abortable.ts'
+import { ModelDownloadError } from './errors.ts'
+import { onDisk, syncFolder } from './file-system.ts'
+import { type Manifest, writeManifest } from './manifest.ts'
+import type { PartialFile } from './partial.ts'
+import type { ResolvedSource } from './source.ts'
+
+/** Publishes `partial`, whose bytes have been found to be right and to have this SHA-256. */
+export async function publish(
+  partial: PartialFile,
+  source: ResolvedSource,
+  sha256: string,
+  signal: AbortSignal | undefined,
+): Promise<Manifest> {
+  const { destination } = partial
+  try {
+    await abortable(partial.sync(), signal)
+  } catch (error) {
+    // After a failed fsync the kernel may have dropped the pages and call the next fsync a success.
+    if (error instanceof ModelDownloadError) await partial.drop()
+    throw error
+  }
+  const { bytes, mtimeMs } = await partial.close()
+  if (bytes !== partial.kept) {
+    await partial.drop()
+    const message = `${partial.path} has ${bytes} bytes where ${partial.kept} were written; something else writes there`
+    throw new ModelDownloadError('ERR_MODEL_FILE_SYSTEM', message, { path: partial.path })
+  }
+  const manifest: Manifest = {
+    version: 1,
+    bytes,
+    mtimeMs,
+    sha256,
+    source: source.label,
+    sourceKey: source.key,
+    ...(partial.identity.etag !== undefined && { etag: partial.identity.etag }),
+    publishedAt: Date.now(),
+  }
+  await writeManifest(destination, manifest, partial.manifestDraft)
+  await onDisk('publishing', destination, rename(partial.path, destination))
+  await partial.forgetRecord()
+  await abortable(onDisk('syncing', dirname(destination), syncFolder(dirname(destination))), signal)
+  return manifest
+}

@@ -1,0 +1,126 @@
+// Files under their final names: which of them can be trusted, and how to find out.
+import { createHash } from 'node:crypto'
+import { type FileHandle, open, stat } from 'node:fs/promises'
+import { errnoOf, onDisk } from './file-system.ts'
+import { ggufHeaderBytes, whyNotGguf } from './gguf-check.ts'
+import { type HashOptions, hashFrom } from './hasher.ts'
+import { type Manifest, readManifest, satisfies } from './manifest.ts'
+import type { ResolvedSource } from './source.ts'
+
+export interface PublishedModel {
+  readonly path: string
+  readonly bytes: number
+  readonly sha256: string
+  /** Where it came from, without credentials and query. */
+  readonly source: string
+  readonly etag?: string
+  /** When its bytes were last found to be right, in milliseconds since 1970 UTC. */
+  readonly publishedAt: number
+  /** It was there already. */
+  readonly cached: boolean
+  /** Bytes that this call received, those it had to throw away included. */
+  readonly downloadedBytes: number
+  /** Bytes that this call took over from an earlier one that had not finished. */
+  readonly resumedBytes: number
+}
+
+export function asPublished(
+  path: string,
+  manifest: Manifest,
+  call: Pick<PublishedModel, 'cached' | 'downloadedBytes' | 'resumedBytes'>,
+): PublishedModel {
+  const { bytes, sha256, source, etag, publishedAt } = manifest
+  return { path, bytes, sha256, source, ...(etag !== undefined && { etag }), publishedAt, ...call }
+}
+
+export const fromCache = { cached: true, downloadedBytes: 0, resumedBytes: 0 } as const
+
+/**
+ * The published file, if it is what `source` asks for: a look at the file and its manifest, without a lock, a request
+ * or a hash. `undefined` when it is absent, changed since it was verified (size or mtime), of another hash or size than
+ * `source` names, or, where `source` names no hash, from another URL.
+ */
+export async function findPublished(destination: string, source: ResolvedSource): Promise<PublishedModel | undefined> {
+  const [stats, manifest] = await Promise.all([stat(destination).catch(() => undefined), readManifest(destination)])
+  if (!stats?.isFile() || !manifest || !satisfies(manifest, source)) return undefined
+  if (stats.size !== manifest.bytes || stats.mtimeMs !== manifest.mtimeMs) return undefined
+  return asPublished(destination, manifest, fromCache)
+}
+
+export type Verification =
+  /** The bytes have the manifest's hash. */
+  | { readonly verdict: 'intact'; readonly sha256: string; readonly bytes: number }
+  /** They have not. `problem` says what is wrong, for people. */
+  | { readonly verdict: 'damaged'; readonly problem: string }
+  /** There is no manifest, so nothing to compare with. */
+  | { readonly verdict: 'unknown' }
+  | { readonly verdict: 'absent' }
+
+/**
+ * Hashes a published file again and compares it with its manifest. Changes nothing.
+ *
+ * @throws {ModelDownloadError} `ERR_MODEL_FILE_SYSTEM` when it cannot be read; the signal's reason.
+ */
+export async function verifyPublished(destination: string, options: HashOptions = {}): Promise<Verification> {
+  const manifest = await readManifest(destination)
+  const file = await inspect(destination, async (handle, bytes) => {
+    if (!manifest || bytes !== manifest.bytes) return undefined
+    return contentHash(handle, destination, bytes, options)
+  })
+  if (!file) return { verdict: 'absent' }
+  if (!manifest) return { verdict: 'unknown' }
+  const { bytes, found: sha256 } = file
+  if (sha256 === undefined) {
+    return { verdict: 'damaged', problem: `it has ${bytes} bytes instead of ${manifest.bytes}` }
+  }
+  if (sha256 !== manifest.sha256) {
+    return { verdict: 'damaged', problem: `its SHA-256 is ${sha256} instead of ${manifest.sha256}` }
+  }
+  return { verdict: 'intact', sha256, bytes }
+}
+
+/** What is under the final name right now: size, mtime and hash of one and the same file, and durable. */
+export interface Content {
+  readonly bytes: number
+  readonly mtimeMs: number
+  readonly sha256: string
+}
+
+/** Hashes the file and makes it durable. `undefined` when there is none, it is no GGUF, or it changed meanwhile. */
+export async function readContent(path: string, options: HashOptions): Promise<Content | undefined> {
+  const file = await inspect(path, async (handle, bytes, mtimeMs) => {
+    const head = Buffer.alloc(ggufHeaderBytes)
+    const { bytesRead } = await handle.read(head, 0, head.length, 0)
+    if (whyNotGguf(head.subarray(0, bytesRead))) return undefined
+    const sha256 = await contentHash(handle, path, bytes, options)
+    await handle.sync()
+    const after = await handle.stat()
+    return after.size === bytes && after.mtimeMs === mtimeMs ? { bytes, mtimeMs, sha256 } : undefined
+  })
+  return file?.found
+}
+
+async function contentHash(handle: FileHandle, path: string, bytes: number, options: HashOptions): Promise<string> {
+  const hash = createHash('sha256')
+  await hashFrom(handle, path, bytes, hash, options)
+  return hash.digest('hex')
+}
+
+async function inspect<T>(
+  path: string,
+  look: (handle: FileHandle, bytes: number, mtimeMs: number) => Promise<T>,
+): Promise<{ bytes: number; found: T } | undefined> {
+  let handle: FileHandle
+  try {
+    handle = await open(path, 'r')
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined
+    return onDisk('opening', path, Promise.reject(error))
+  }
+  try {
+    const { size, mtimeMs } = await onDisk('looking at', path, handle.stat())
+    return { bytes: size, found: await look(handle, size, mtimeMs) }
+  } finally {
+    await handle.close()
+  }
+}

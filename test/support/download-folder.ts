@@ -1,0 +1,83 @@
+// A folder of its own for a download test, with a payload that looks like a GGUF but is not meant to be loaded.
+import { createHash, randomBytes } from 'node:crypto'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ModelServer, type ModelServerOptions } from './model-server.ts'
+
+export interface Payload {
+  readonly path: string
+  readonly bytes: number
+  readonly sha256: string
+}
+
+export interface DownloadFolder {
+  /** Where models are published: nothing else is in it. */
+  readonly models: string
+  readonly destination: string
+  readonly server: ModelServer
+  payload(bytes: number): Payload
+  /** Names in `models`, sorted. */
+  list(): string[]
+}
+
+/** All that a published `model.gguf` leaves. */
+export const published = ['.model.gguf.os-mutex.json', 'model.gguf']
+
+export async function openDownloadFolder(t: TestContext, options?: ModelServerOptions): Promise<DownloadFolder> {
+  const root = mkdtempSync(join(tmpdir(), 'os-mutex-download-'))
+  const server = await ModelServer.start(options)
+  t.after(async () => {
+    await server.close()
+    rmSync(root, { recursive: true, force: true })
+  })
+  const models = join(root, 'models')
+  let payloads = 0
+  return {
+    models,
+    destination: join(models, 'model.gguf'),
+    server,
+    payload: (bytes) => writePayload(join(root, `payload-${payloads++}`), bytes),
+    list: () => readdirSync(models).sort(),
+  }
+}
+
+function writePayload(path: string, bytes: number): Payload {
+  const content = randomBytes(bytes)
+  content.write('GGUF', 0, 'latin1')
+  content.writeUInt32LE(3, 4)
+  content.writeBigUInt64LE(1n, 8)
+  content.writeBigUInt64LE(1n, 16)
+  writeFileSync(path, content)
+  return { path, bytes, sha256: createHash('sha256').update(content).digest('hex') }
+}
+
+export function sha256Of(path: string): string {
+  return createHash('sha256').update(readFileSync(path)).digest('hex')
+}
+
+export interface FoundPartial {
+  readonly path: string
+  readonly bytes: number
+  readonly record: { readonly claim: { readonly pid: number } | null; readonly [name: string]: unknown }
+}
+
+/** The partials in a folder, with their records. */
+export function partialsIn(models: string): FoundPartial[] {
+  if (!existsSync(models)) return []
+  return readdirSync(models)
+    .filter((name) => name.endsWith('.partial'))
+    .map((name) => join(models, name))
+    .map((path) => ({
+      path,
+      bytes: statSync(path).size,
+      record: JSON.parse(readFileSync(`${path}.json`, 'utf8')) as FoundPartial['record'],
+    }))
+}
+
+/** Waits for something that only the file system shows. */
+export async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await sleep(2)
+}

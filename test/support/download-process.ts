@@ -1,0 +1,68 @@
+// A child process that runs one downloadFile, without any lock, and tells how it goes. Both sides are here: the parent
+// starts it with `startDownload`; as the main module it is the child.
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import {
+  downloadFile,
+  ModelDownloadError,
+  type ModelSource,
+  type PublishedModel,
+  resolveSource,
+} from './download-internals.ts'
+
+interface Job {
+  readonly source: ModelSource
+  readonly destination: string
+}
+
+type Outcome = { readonly model: PublishedModel } | { readonly error: { code: string; message: string } }
+
+export interface DownloadProcess {
+  readonly pid: number
+  /** Resolves with what downloadFile resolved with; rejects with its error, or when the process dies first. */
+  readonly outcome: Promise<PublishedModel>
+  /** SIGKILL; resolves when the process is gone. */
+  kill(): Promise<void>
+}
+
+const asChild = 'download-process-child'
+
+export function startDownload(source: ModelSource, destination: string): DownloadProcess {
+  const job: Job = { source, destination }
+  const child = fork(fileURLToPath(import.meta.url), [asChild], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  const exited = once(child, 'exit')
+  child.send(job)
+  const outcome = outcomeOf(child, exited)
+  outcome.catch(() => {})
+  return {
+    pid: child.pid ?? 0,
+    outcome,
+    kill: async () => {
+      child.kill('SIGKILL')
+      await exited
+    },
+  }
+}
+
+async function outcomeOf(child: ChildProcess, exited: Promise<unknown[]>): Promise<PublishedModel> {
+  const message = once(child, 'message') as Promise<[Outcome]>
+  const first = await Promise.race([message, exited.then(() => undefined)])
+  if (!first) throw new Error('the downloading process ended before its download did')
+  await exited
+  const [outcome] = first
+  if ('model' in outcome) return outcome.model
+  throw Object.assign(new Error(outcome.error.message), { code: outcome.error.code })
+}
+
+if (process.argv[2] === asChild) {
+  const [job] = (await once(process, 'message')) as [Job]
+  let outcome: Outcome
+  try {
+    outcome = { model: await downloadFile({ source: resolveSource(job.source), destination: job.destination }) }
+  } catch (error) {
+    const code = error instanceof ModelDownloadError ? error.code : 'unexpected'
+    outcome = { error: { code, message: String(error) } }
+  }
+  process.send?.(outcome, () => process.disconnect())
+}
