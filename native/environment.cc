@@ -51,11 +51,11 @@ void Environment::start(Napi::Env env) {
 
 std::shared_ptr<Environment> Environment::of(Napi::Env env) { return *env.GetInstanceData<std::shared_ptr<Environment>>(); }
 
-RequestId Environment::addAsync(MutexObject* owner, std::shared_ptr<Request>& request) {
+RequestId Environment::addAsync(std::shared_ptr<Request>& request) {
   const RequestId id = ++lastId_;
   request = std::make_shared<AsyncRequest>(mailbox_, id);
   if (pending_.empty()) napi_ref_threadsafe_function(env_, doorbell_);
-  pending_[id] = owner;
+  pending_.insert(id);
   return id;
 }
 
@@ -68,27 +68,21 @@ void Environment::onDoorbell(napi_env env, napi_value, void* context, void*) {
   if (env != nullptr) static_cast<Environment*>(context)->deliver(Napi::Env(env));
 }
 
+// JavaScript takes the outcome itself (MutexObject::take): where it can't run any more, since its worker is being ended, a
+// grant stays undelivered and onTeardown takes it back.
 void Environment::deliver(Napi::Env env) {
   for (const RequestId id : mailbox_->collect()) {
-    const auto found = pending_.find(id);
-    if (found == pending_.end()) continue;  // called off after it was posted
-    MutexObject* const object = found->second;
+    if (pending_.count(id) == 0) continue;  // called off after it was posted
     Napi::HandleScope scope(env);
-    double token = 0;
-    Napi::Value error = env.Undefined();
-    if (!object->settle(id, token, error)) continue;
-    forget(id);
-    const napi_value arguments[] = {Napi::Number::New(env, id), Napi::Number::New(env, token), error};
-    // Not by dispatch_.Call(): in a worker that is being terminated no exception can be passed on, and it would abort.
-    if (napi_call_function(env, env.Undefined(), dispatch_.Value(), 3, arguments, nullptr) == napi_ok) continue;
-    bool thrown = false;
+    const napi_value argument = Napi::Number::New(env, id);
+    // Not by dispatch_.Call(), which would abort where no exception can be passed on.
+    if (napi_call_function(env, env.Undefined(), dispatch_.Value(), 1, &argument, nullptr) == napi_ok) continue;
+    // A listener that throws is the JavaScript side's fault; the others must still hear.
     napi_value exception;
+    bool thrown = false;
     if (napi_is_exception_pending(env, &thrown) == napi_ok && thrown &&
         napi_get_and_clear_last_exception(env, &exception) == napi_ok) {
-      // A listener that throws is the JavaScript side's fault; the others must still hear.
       napi_fatal_exception(env, exception);
-    } else {
-      object->giveBack(token);
     }
   }
 }

@@ -5,7 +5,6 @@
 #include <napi.h>
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -40,7 +39,7 @@ class Environment {
   // Shared with the environment's mutex objects, whose finalizers may come later than everything else.
   static std::shared_ptr<Environment> of(Napi::Env env);
 
-  // `dispatch(id, token, error)` is called for every settled acquire.
+  // `dispatch(id)` is called when a pending acquire has, or may have, an outcome to take.
   void setDispatch(Napi::Function dispatch) { dispatch_ = Napi::Persistent(dispatch); }
 
   void add(MutexObject* object) { objects_.insert(object); }
@@ -48,7 +47,7 @@ class Environment {
   const std::set<MutexObject*>& objects() const { return objects_; }
 
   // While an acquire is pending, the process stays alive.
-  RequestId addAsync(MutexObject* owner, std::shared_ptr<Request>& request);
+  RequestId addAsync(std::shared_ptr<Request>& request);
   void forget(RequestId id);
 
  private:
@@ -61,7 +60,7 @@ class Environment {
   Napi::FunctionReference dispatch_;
   std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
   std::set<MutexObject*> objects_;
-  std::map<RequestId, MutexObject*> pending_;
+  std::set<RequestId> pending_;
   RequestId lastId_ = 0;
 };
 

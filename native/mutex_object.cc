@@ -20,9 +20,9 @@ class SyncRequest final : public Request {
     condition_.notify_one();
   }
 
-  bool waitFor(std::chrono::microseconds limit) {
+  void waitFor(std::chrono::microseconds limit) {
     std::unique_lock<std::mutex> lock(mutex_);
-    return condition_.wait_for(lock, limit, [this] { return std::exchange(woken_, false); });
+    condition_.wait_for(lock, limit, [this] { return std::exchange(woken_, false); });
   }
 
  private:
@@ -55,10 +55,9 @@ std::string optionalString(const Napi::CallbackInfo& info, size_t index) {
   return info[index].IsString() ? info[index].As<Napi::String>().Utf8Value() : std::string();
 }
 
-Hold holdOf(int64_t token) { return static_cast<Hold>(token) / 2; }
-bool isAbandoned(int64_t token) { return token % 2 == 1; }
-
-Hold holdOf(const Napi::CallbackInfo& info) { return holdOf(info[0].As<Napi::Number>().Int64Value()); }
+Hold holdOf(const Napi::CallbackInfo& info) {
+  return static_cast<Hold>(info[0].As<Napi::Number>().Int64Value()) / 2;
+}
 
 }  // namespace
 
@@ -69,6 +68,7 @@ Napi::Function MutexObject::define(Napi::Env env) {
                          InstanceMethod<&MutexObject::enqueue>("enqueue"),
                          InstanceMethod<&MutexObject::enqueueSync>("enqueueSync"),
                          InstanceMethod<&MutexObject::waitSync>("waitSync"),
+                         InstanceMethod<&MutexObject::take>("take"),
                          InstanceMethod<&MutexObject::cancel>("cancel"),
                          InstanceMethod<&MutexObject::release>("release"),
                          InstanceMethod<&MutexObject::abandon>("abandon"),
@@ -91,12 +91,6 @@ MutexObject::MutexObject(const Napi::CallbackInfo& info)
 MutexObject::~MutexObject() {
   environment_->remove(this);
   abandonAll();
-}
-
-// Nobody ran under the lock. But an abandonment that was not told stays to be told.
-void MutexObject::giveBack(double value) {
-  const auto token = static_cast<int64_t>(value);
-  mutex_->release(holdOf(token), isAbandoned(token) ? Release::abandoned : Release::clean);
 }
 
 void MutexObject::abandonAll() {
@@ -152,7 +146,7 @@ RequestId MutexObject::addPending(const Napi::CallbackInfo& info, RequestId id, 
 
 Napi::Value MutexObject::enqueue(const Napi::CallbackInfo& info) {
   std::shared_ptr<Request> request;
-  const RequestId id = environment_->addAsync(this, request);
+  const RequestId id = environment_->addAsync(request);
   return Napi::Number::New(info.Env(), addPending(info, id, std::move(request)));
 }
 
@@ -165,31 +159,27 @@ std::map<RequestId, MutexObject::Pending>::iterator MutexObject::pendingAt(const
   return pending_.find(info[0].As<Napi::Number>().Uint32Value());
 }
 
-Napi::Value MutexObject::waitSync(const Napi::CallbackInfo& info) {
+void MutexObject::waitSync(const Napi::CallbackInfo& info) {
   const auto found = pendingAt(info);
   const auto limit = std::chrono::microseconds(static_cast<int64_t>(info[1].As<Napi::Number>().DoubleValue() * 1000));
-  if (found == pending_.end() || !static_cast<SyncRequest&>(*found->second.request).waitFor(limit)) {
-    return Napi::Number::New(info.Env(), 0);
-  }
-  double token = 0;
-  Napi::Value error = info.Env().Undefined();
-  settle(found->first, token, error);
-  if (!error.IsUndefined()) napi_throw(info.Env(), error);
-  return Napi::Number::New(info.Env(), token);
+  if (found != pending_.end()) static_cast<SyncRequest&>(*found->second.request).waitFor(limit);
 }
 
-bool MutexObject::settle(RequestId id, double& token, Napi::Value& error) {
-  const auto found = pending_.find(id);
+Napi::Value MutexObject::take(const Napi::CallbackInfo& info) {
+  double token = 0;
+  const auto found = pendingAt(info);
+  if (found == pending_.end()) return Napi::Number::New(info.Env(), token);
   Request& request = *found->second.request;
   switch (mutex_->deliver(request, compose(found->second.purpose))) {
     case Request::State::delivered: token = tokenOf(request.hold, request.acquired); break;
-    case Request::State::failed: error = toError(error.Env(), request.failure).Value(); break;
+    case Request::State::failed: toError(info.Env(), request.failure).ThrowAsJavaScriptException(); break;
     case Request::State::queued:  // woken in vain
     case Request::State::granted:
-    case Request::State::ended: return false;
+    case Request::State::ended: return Napi::Number::New(info.Env(), token);
   }
+  environment_->forget(found->first);
   pending_.erase(found);
-  return true;
+  return Napi::Number::New(info.Env(), token);
 }
 
 Napi::Value MutexObject::cancel(const Napi::CallbackInfo& info) {

@@ -20,17 +20,14 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject> {
   explicit MutexObject(const Napi::CallbackInfo& info);
   ~MutexObject() override;
 
-  // Takes the outcome of a woken request: its token or an error. False: it has none yet.
-  bool settle(RequestId id, double& token, Napi::Value& error);
-  // JavaScript could not be told of the acquisition any more.
-  void giveBack(double token);
   void abandonAll();
 
  private:
   Napi::Value tryAcquire(const Napi::CallbackInfo& info);  // (purposeJson?) → token
-  Napi::Value enqueue(const Napi::CallbackInfo& info);     // (purposeJson?) → request id, settled by dispatch
-  Napi::Value enqueueSync(const Napi::CallbackInfo& info); // (purposeJson?) → request id, settled by waitSync
-  Napi::Value waitSync(const Napi::CallbackInfo& info);    // (id, milliseconds) → token, 0 when it still waits
+  Napi::Value enqueue(const Napi::CallbackInfo& info);     // (purposeJson?) → request id, dispatched when it may be taken
+  Napi::Value enqueueSync(const Napi::CallbackInfo& info); // (purposeJson?) → request id, for waitSync
+  void waitSync(const Napi::CallbackInfo& info);           // (id, milliseconds): blocks until it may be taken
+  Napi::Value take(const Napi::CallbackInfo& info);        // (id) → token, 0 when it still waits
   Napi::Value cancel(const Napi::CallbackInfo& info);      // (id, takeBack) → whether it was called off
   void release(const Napi::CallbackInfo& info);            // (token)
   void abandon(const Napi::CallbackInfo& info);            // (token)

@@ -16,12 +16,14 @@ export interface NativeFailure extends Error {
 
 export interface NativeMutex {
   tryAcquire(purposeJson?: string): Token
-  /** The id of an acquire in line; `dispatch` tells its outcome. */
+  /** The id of an acquire in line; `dispatch` tells when there may be something to take. */
   enqueue(purposeJson?: string): number
   enqueueSync(purposeJson?: string): number
-  /** Blocks the thread. 0: it still waits. */
-  waitSync(id: number, ms: number): Token
-  /** Takes an acquire out of the line; `takeBack` also out of a grant not told yet. False: `dispatch` tells, or told. */
+  /** Blocks the thread until there may be something to take. */
+  waitSync(id: number, ms: number): void
+  /** The outcome of an acquire in line. 0: it still waits. */
+  take(id: number): Token
+  /** Takes an acquire out of the line; `takeBack` also out of a grant not taken yet. False: it has an outcome. */
   cancel(id: number, takeBack: boolean): boolean
   release(token: Token): void
   abandon(token: Token): void
@@ -33,7 +35,7 @@ export interface NativeMutex {
 
 export interface Addon {
   readonly NativeMutex: new (path: string, userDirectory: string | undefined, ownerJson: string) => NativeMutex
-  setDispatch(dispatch: (id: number, token: Token, failure: NativeFailure | undefined) => void): void
+  setDispatch(dispatch: (id: number) => void): void
   processIdentity(): { pid: number; processStart: number; host: string; bootId: string; pidSpace: number }
   processStart(pid: number): number
   unsafeFileSystem(directory: string): string | undefined

@@ -49,19 +49,10 @@ export interface MutexState {
   readonly owner?: OwnerInfo
 }
 
-interface Pending {
-  /** Keeps the native object, and so the place in the line, alive. */
-  readonly native: NativeMutex
-  readonly settle: (token: Token, failure: NativeFailure | undefined) => void
-}
+/** By request id: takes the outcome. Also keeps the native object, and so the place in the line, alive. */
+const pending = new Map<number, () => void>()
 
-const pending = new Map<number, Pending>()
-
-addon.setDispatch((id, token, failure) => {
-  const found = pending.get(id)
-  pending.delete(id)
-  found?.settle(token, failure)
-})
+addon.setDispatch((id) => pending.get(id)?.())
 
 // The longest delay of setTimeout: 24.8 days.
 const MAX_TIMER_MS = 2 ** 31 - 1
@@ -282,13 +273,13 @@ export class NamedMutex {
     return new Promise<MutexLock>((resolve, reject) => {
       let timer: NodeJS.Timeout | undefined
       const cleanUp = () => {
+        pending.delete(id)
         clearTimeout(timer)
         signal?.removeEventListener('abort', onAbort)
         this.#waits.delete(fail)
       }
       const callOff = (takeBack: boolean): boolean => {
         if (!this.#native.cancel(id, takeBack)) return false
-        pending.delete(id)
         cleanUp()
         return true
       }
@@ -303,14 +294,19 @@ export class NamedMutex {
       const onTimeout = () => {
         if (callOff(false)) reject(this.#timeoutError(timeoutMs))
       }
-      pending.set(id, {
-        native: this.#native,
-        settle: (token, failure) => {
+      const settle = () => {
+        let token: Token
+        try {
+          token = this.#guard(() => this.#native.take(id))
+        } catch (error) {
           cleanUp()
-          if (failure !== undefined) reject(toMutexError(this.name, failure))
-          else resolve(this.#lock(token, performance.now() - startedAt, purpose))
-        },
-      })
+          return reject(error)
+        }
+        if (token === 0) return
+        cleanUp()
+        resolve(this.#lock(token, performance.now() - startedAt, purpose))
+      }
+      pending.set(id, settle)
       this.#waits.add(fail)
       signal?.addEventListener('abort', onAbort, { once: true })
       if (timeoutMs !== Number.POSITIVE_INFINITY) armTimer()
@@ -328,7 +324,8 @@ export class NamedMutex {
     for (;;) {
       const left = timeoutMs - (performance.now() - startedAt)
       const slice = Math.min(Math.max(left, 0), isMainThread ? MAX_SLICE_MS : WORKER_SLICE_MS)
-      const token = this.#guard(() => this.#native.waitSync(id, slice))
+      this.#native.waitSync(id, slice)
+      const token = this.#guard(() => this.#native.take(id))
       if (token !== 0) return this.#lock(token, performance.now() - startedAt, purpose)
       if (left <= 0 && this.#native.cancel(id, false)) throw this.#timeoutError(timeoutMs)
     }

@@ -1,0 +1,17 @@
+export { ModelDownloadError, type ModelDownloadErrorCode } from './download/errors.ts'
+export type { DownloadPhase, DownloadProgress } from './download/progress.ts'
+export type { PublishedModel } from './download/published.ts'
+export type { ModelSource, ModelSourceObject } from './download/source.ts'
+export type { GetLlamaOptions } from './llama/backend.ts'
+export {
+  LlamaBackendError,
+  type LlamaBackendErrorCode,
+  ModelLoadError,
+  type ModelLoadErrorCode,
+} from './llama/errors.ts'
+export type { LlamaModelGateOptions } from './llama/gate-options.ts'
+export { LlamaModelGate, type LoadOptions } from './llama/llama-model-gate.ts'
+export type { EnsureModelOptions, ModelProgress } from './llama/model-download.ts'
+export type { LoadModelOptions } from './llama/model-load.ts'
+export type { GateEvent } from './llama/telemetry.ts'
+export type { WaitingProgress } from './llama/waiting-progress.ts'

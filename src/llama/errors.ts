@@ -1,0 +1,42 @@
+// One class per thing that can fail around llama.cpp; `code` is the stable part, the message is for people.
+
+export type ModelLoadErrorCode =
+  | 'ERR_MODEL_NOT_FOUND'
+  | 'ERR_MODEL_NOT_READABLE'
+  | 'ERR_MODEL_NOT_GGUF'
+  | 'ERR_MODEL_DAMAGED'
+  | 'ERR_MODEL_LOAD_FAILED'
+
+/** A model could not be loaded. `cause` is the error of the file system or of node-llama-cpp. */
+export class ModelLoadError extends Error {
+  override readonly name = 'ModelLoadError'
+  readonly code: ModelLoadErrorCode
+  /** The model's file, as the caller named it. */
+  readonly path: string
+  /** Why, in llama.cpp's own words, where it said so. */
+  readonly reason: string | undefined
+
+  constructor(
+    code: ModelLoadErrorCode,
+    message: string,
+    details: { path: string; reason?: string | undefined; cause?: unknown },
+  ) {
+    super(message, { cause: details.cause })
+    this.code = code
+    this.path = details.path
+    this.reason = details.reason
+  }
+}
+
+export type LlamaBackendErrorCode = 'ERR_LLAMA_NOT_INSTALLED' | 'ERR_LLAMA_BACKEND_FAILED'
+
+/** llama.cpp itself could not be had. `cause` is the error of the module loader or of node-llama-cpp. */
+export class LlamaBackendError extends Error {
+  override readonly name = 'LlamaBackendError'
+  readonly code: LlamaBackendErrorCode
+
+  constructor(code: LlamaBackendErrorCode, message: string, options: ErrorOptions) {
+    super(message, options)
+    this.code = code
+  }
+}

@@ -1,0 +1,60 @@
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import type { NamedMutexOptions } from '../mutex/named-mutex.ts'
+import { checkTimeout } from '../mutex/options.ts'
+
+export interface LlamaModelGateOptions {
+  /**
+   * The folder of the models. Processes that shall share models must name the same folder.
+   * Unless told, `~/.node-llama-cpp/models`: where node-llama-cpp itself keeps them (`node-llama-cpp pull`,
+   * `resolveModelFile`), so that what was downloaded before is found and not downloaded again.
+   */
+  readonly modelsDirectory?: string
+  /**
+   * How long `loadModel` waits for its turn, in milliseconds; `120_000` unless told. `0` tries once, `Infinity` waits for ever.
+   * The load itself takes as long as it takes.
+   */
+  readonly loadTimeoutMs?: number
+  /**
+   * How long `ensureModel` waits for another process's download, in milliseconds; `300_000` unless told. It runs from that
+   * process's last progress. `0` tries once, `Infinity` waits for ever.
+   */
+  readonly downloadTimeoutMs?: number
+  /** `false` makes `downloadTimeoutMs` run from the start of the wait, whatever the progress. `true` unless told. */
+  readonly extendWhileProgressing?: boolean
+  /** Begins the names of the gate's mutexes: gates with different prefixes do not know of each other. `os-mutex` unless told. */
+  readonly prefix?: string
+  /**
+   * Whether a load also locks the GPU, so that estimating the free memory and using it are one step on the whole machine.
+   * `'auto'` (the default) does so where the Llama instance uses a GPU.
+   */
+  readonly deviceLock?: 'auto' | boolean
+  /** Where the lock files are; see `NamedMutexOptions.directory`. */
+  readonly mutexDirectory?: string
+}
+
+/** The options of a gate with nothing left open. */
+export interface GateSettings {
+  readonly modelsDirectory: string
+  readonly loadTimeoutMs: number
+  readonly downloadTimeoutMs: number
+  readonly extendWhileProgressing: boolean
+  readonly prefix: string
+  readonly deviceLock: 'auto' | boolean
+  readonly mutexOptions: NamedMutexOptions
+}
+
+export function resolveSettings(options: LlamaModelGateOptions): GateSettings {
+  const { loadTimeoutMs = 120_000, downloadTimeoutMs = 300_000 } = options
+  checkTimeout('loadTimeoutMs', loadTimeoutMs)
+  checkTimeout('downloadTimeoutMs', downloadTimeoutMs)
+  return {
+    modelsDirectory: resolve(options.modelsDirectory ?? join(homedir(), '.node-llama-cpp', 'models')),
+    loadTimeoutMs,
+    downloadTimeoutMs,
+    extendWhileProgressing: options.extendWhileProgressing ?? true,
+    prefix: options.prefix ?? 'os-mutex',
+    deviceLock: options.deviceLock ?? 'auto',
+    mutexOptions: options.mutexDirectory === undefined ? {} : { directory: options.mutexDirectory },
+  }
+}

@@ -1,0 +1,85 @@
+import type { Llama, LlamaModel } from 'node-llama-cpp'
+import type { PublishedModel } from '../download/published.ts'
+import type { ModelSource } from '../download/source.ts'
+import { type GetLlamaOptions, getLlama } from './backend.ts'
+import { type GateSettings, type LlamaModelGateOptions, resolveSettings } from './gate-options.ts'
+import { type EnsureModelOptions, ensureModel } from './model-download.ts'
+import { type LoadModelOptions, loadModel } from './model-load.ts'
+
+/** Options of both steps. A single signal, `signal` or `loadSignal`, ends whichever step is running. */
+export type LoadOptions = Omit<LoadModelOptions, 'modelPath' | 'timeoutMs'> &
+  Omit<EnsureModelOptions, 'timeoutMs'> & {
+    /** As the gate's option of this name, for this call. */
+    readonly downloadTimeoutMs?: number
+    /** As the gate's option of this name, for this call. */
+    readonly loadTimeoutMs?: number
+  }
+
+/**
+ * Lets any number of processes and threads share one folder of GGUF models: one downloads a file while the others wait and see
+ * its progress, one loads it at a time, and when an owner dies in the middle the next one takes over and repairs.
+ */
+export class LlamaModelGate {
+  readonly #settings: GateSettings
+
+  /** Throws `ERR_MUTEX_INVALID_ARGUMENT` for a time limit that is no number of milliseconds. Touches nothing on disk. */
+  constructor(options: LlamaModelGateOptions = {}) {
+    this.#settings = resolveSettings(options)
+  }
+
+  /** The folder that models are published in. */
+  get modelsDirectory(): string {
+    return this.#settings.modelsDirectory
+  }
+
+  /**
+   * Resolves with the verified file of `source`, downloading it if need be. A file that is there already is answered without
+   * a lock or a request.
+   *
+   * Rejects with a `ModelDownloadError` (see its codes), with a `MutexTimeoutError` (`ERR_MUTEX_TIMEOUT`) naming the process
+   * whose download stood still for the time limit, or with `signal.reason`.
+   */
+  ensureModel(source: ModelSource, options: EnsureModelOptions = {}): Promise<PublishedModel> {
+    return ensureModel(source, options, this.#settings)
+  }
+
+  /**
+   * `llama.loadModel(options)` when it is this process's turn to load that file. The locks are released when the load settles.
+   *
+   * Rejects with a `ModelLoadError` (`ERR_MODEL_NOT_FOUND`, `ERR_MODEL_NOT_READABLE`, `ERR_MODEL_NOT_GGUF`,
+   * `ERR_MODEL_DAMAGED`, `ERR_MODEL_LOAD_FAILED`), with a `MutexTimeoutError` (`ERR_MUTEX_TIMEOUT`) naming the process that holds the file or the
+   * GPU, or with `loadSignal.reason`.
+   */
+  loadModel(llama: Llama, options: LoadModelOptions): Promise<LlamaModel> {
+    return loadModel(llama, options, this.#settings)
+  }
+
+  /** `ensureModel`, then `loadModel` of its file; the download's lock is released in between. Rejects as they do. */
+  async load(llama: Llama, source: ModelSource, options: LoadOptions = {}): Promise<LlamaModel> {
+    const { onProgress, downloadTimeoutMs, loadTimeoutMs, ...rest } = options
+    const { signal = rest.loadSignal, ...modelOptions } = rest
+    const loadSignal = rest.loadSignal ?? signal
+    const file = await this.ensureModel(source, {
+      ...(onProgress && { onProgress }),
+      ...(signal && { signal }),
+      ...(downloadTimeoutMs !== undefined && { timeoutMs: downloadTimeoutMs }),
+    })
+    return this.loadModel(llama, {
+      ...modelOptions,
+      modelPath: file.path,
+      ...(loadSignal && { loadSignal }),
+      ...(loadTimeoutMs !== undefined && { timeoutMs: loadTimeoutMs }),
+    })
+  }
+
+  /**
+   * node-llama-cpp's `getLlama(options)` with one build or clone of llama.cpp at a time on the machine. Binaries that exist
+   * are used without a lock.
+   *
+   * Rejects with a `LlamaBackendError` (`ERR_LLAMA_NOT_INSTALLED`, `ERR_LLAMA_BACKEND_FAILED`), with a `MutexTimeoutError`
+   * naming the process that builds, or with `signal.reason`.
+   */
+  getLlama(options: GetLlamaOptions = {}): Promise<Llama> {
+    return getLlama(options, this.#settings)
+  }
+}

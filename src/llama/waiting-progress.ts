@@ -1,0 +1,67 @@
+// Turns what a waiter sees in the owner's record into progress events of its own.
+import type { OwnerInfo } from '../mutex/owner-info.ts'
+import { monotonicMs } from './monotonic-clock.ts'
+import { isSameOwner } from './progressing-wait.ts'
+
+/** Another process or thread is downloading the file; these are its figures. */
+export interface WaitingProgress {
+  readonly phase: 'waiting'
+  /** Bytes that the owner has so far. */
+  readonly done: number
+  readonly total?: number
+  readonly bytesPerSecond?: number
+  readonly etaMs?: number
+  /** Who is downloading, as far as its record can be read. */
+  readonly owner?: OwnerInfo
+}
+
+/** The rate is the average since the look that is at least this old, so that it neither flickers nor lags. */
+const RATE_WINDOW_MS = 3000
+
+interface Sample {
+  readonly done: number
+  readonly atMs: number
+}
+
+/** Makes a listener for looks at the owner's record; it reports each new state of it once. */
+export function reportWaiting(onProgress: (progress: WaitingProgress) => void): (owner: OwnerInfo | undefined) => void {
+  let reported: OwnerInfo | undefined
+  let samples: Sample[] = []
+  let first = true
+
+  return (owner) => {
+    const sameOwner = isSameOwner(owner, reported)
+    if (!first && sameOwner && owner?.progress?.sequence === reported?.progress?.sequence) return
+    first = false
+    reported = owner
+    if (!sameOwner) samples = []
+
+    const done = owner?.progress?.done ?? 0
+    const total = owner?.progress?.total
+    if (owner?.progress !== undefined) samples = recent([...samples, { done, atMs: monotonicMs() }])
+    const bytesPerSecond = rate(samples)
+    onProgress({
+      phase: 'waiting',
+      done,
+      ...(total !== undefined && { total }),
+      ...(bytesPerSecond !== undefined && { bytesPerSecond }),
+      ...(bytesPerSecond !== undefined && total !== undefined && { etaMs: ((total - done) / bytesPerSecond) * 1000 }),
+      ...(owner !== undefined && { owner }),
+    })
+  }
+}
+
+function recent(samples: Sample[]): Sample[] {
+  const latest = samples.at(-1)
+  if (latest === undefined) return samples
+  const firstInside = samples.findIndex((sample) => latest.atMs - sample.atMs <= RATE_WINDOW_MS)
+  return samples.slice(Math.max(0, firstInside - 1))
+}
+
+/** Undefined until the owner has moved forward between two looks. */
+function rate(samples: readonly Sample[]): number | undefined {
+  const oldest = samples[0]
+  const latest = samples.at(-1)
+  if (oldest === undefined || latest === undefined || latest.done <= oldest.done) return undefined
+  return ((latest.done - oldest.done) / (latest.atMs - oldest.atMs)) * 1000
+}

@@ -1,0 +1,51 @@
+// An installation of os-mutex of a test's own: node_modules with chosen packages, where builds may fail and leave traces.
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { cp, mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const packageRoot = dirname(dirname(fileURLToPath(import.meta.resolve('os-mutex'))))
+const available = join(packageRoot, 'node_modules')
+
+export class GateInstall implements AsyncDisposable {
+  readonly path: string
+
+  private constructor(path: string) {
+    this.path = path
+  }
+
+  /** With a private copy of node-llama-cpp, or without it. The other packages are linked. */
+  static async create(options: { readonly withNodeLlamaCpp: boolean }): Promise<GateInstall> {
+    const install = new GateInstall(await mkdtemp(join(tmpdir(), 'os-mutex-install-')))
+    const modules = join(install.path, 'node_modules')
+    const own = join(modules, 'os-mutex')
+    await mkdir(own, { recursive: true })
+    await cp(join(packageRoot, 'dist'), join(own, 'dist'), { recursive: true })
+    await cp(join(packageRoot, 'package.json'), join(own, 'package.json'))
+    for (const addons of ['build', 'prebuilds']) {
+      if (existsSync(join(packageRoot, addons))) await symlink(join(packageRoot, addons), join(own, addons))
+    }
+    for (const name of await readdir(available)) {
+      if (name !== 'node-llama-cpp') await symlink(join(available, name), join(modules, name))
+    }
+    if (options.withNodeLlamaCpp) {
+      await cp(join(available, 'node-llama-cpp'), join(modules, 'node-llama-cpp'), { recursive: true })
+    }
+    return install
+  }
+
+  /** Runs a module's text with nothing on its PATH, so that neither git nor npm can be found. */
+  run(program: string): ChildProcess {
+    return spawn(process.execPath, ['--input-type=module', '--eval', program], {
+      cwd: this.path,
+      env: { ...process.env, PATH: this.path },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await rm(this.path, { recursive: true, force: true })
+  }
+}

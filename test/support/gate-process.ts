@@ -1,0 +1,194 @@
+// Starts real processes that use a gate, and lets a test wait for what happens in them.
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import type { LlamaOptions } from 'node-llama-cpp'
+import type { OwnerInfo } from 'os-mutex'
+import type {
+  EnsureModelOptions,
+  GateEvent,
+  LlamaModelGateOptions,
+  LoadModelOptions,
+  LoadOptions,
+  ModelProgress,
+  ModelSource,
+  PublishedModel,
+} from 'os-mutex/llama'
+
+export type ChildRequest = { readonly id: number } & (
+  | { readonly do: 'ensureModel'; readonly source: ModelSource; readonly options: EnsureModelOptions }
+  | { readonly do: 'loadModel'; readonly options: LoadModelOptions }
+  | { readonly do: 'load'; readonly source: ModelSource; readonly options: LoadOptions }
+  | { readonly do: 'getLlama'; readonly options: LlamaOptions }
+  | { readonly do: 'abort' }
+)
+
+export type ChildMessage = { readonly id: number } & (
+  | { readonly is: 'ready' }
+  | { readonly is: 'progress'; readonly progress: ModelProgress }
+  | { readonly is: 'wait'; readonly owner: OwnerInfo | undefined }
+  | { readonly is: 'load-progress'; readonly fraction: number }
+  /** `atMs` is of the machine's monotonic clock: stamps of different processes can be compared. */
+  | { readonly is: 'load'; readonly event: GateEvent; readonly atMs: number }
+  | { readonly is: 'done'; readonly result: unknown }
+  | { readonly is: 'failed'; readonly error: RemoteFailure }
+)
+
+export interface RemoteFailure {
+  readonly name: string
+  readonly message: string
+  readonly code?: unknown
+  readonly path?: unknown
+  readonly reason?: unknown
+  readonly owner?: unknown
+}
+
+/** One call of the gate in a child. */
+export class RemoteCall<T> {
+  readonly result: Promise<T>
+  readonly #child: GateProcess
+  readonly #id: number
+
+  constructor(child: GateProcess, id: number) {
+    this.#child = child
+    this.#id = id
+    this.result = this.seen((message) => message.is === 'done' || message.is === 'failed').then((message) => {
+      if (message.is === 'failed') throw Object.assign(new Error(message.error.message), message.error)
+      return (message as { result: unknown }).result as T
+    })
+    this.result.catch(() => {})
+  }
+
+  /** The call's messages so far. */
+  get messages(): ChildMessage[] {
+    return this.#child.messages.filter((message) => message.id === this.#id)
+  }
+
+  get progress(): ModelProgress[] {
+    return this.messages.flatMap((message) => (message.is === 'progress' ? [message.progress] : []))
+  }
+
+  /** The first message of this call that fits, also one that came before. */
+  seen(fits: (message: ChildMessage) => boolean): Promise<ChildMessage> {
+    return this.#child.seen((message) => message.id === this.#id && fits(message))
+  }
+
+  seenProgress(fits: (progress: ModelProgress) => boolean): Promise<ChildMessage> {
+    return this.seen((message) => message.is === 'progress' && fits(message.progress))
+  }
+
+  abort(): void {
+    this.#child.send({ id: this.#id, do: 'abort' })
+  }
+}
+
+interface Watcher {
+  readonly fits: (message: ChildMessage) => boolean
+  readonly resolve: (message: ChildMessage) => void
+  readonly reject: (error: Error) => void
+}
+
+export class GateProcess implements AsyncDisposable {
+  readonly messages: ChildMessage[] = []
+  readonly #process: ChildProcess
+  readonly #watchers = new Set<Watcher>()
+  #calls = 0
+
+  private constructor(options: LlamaModelGateOptions) {
+    const program = fileURLToPath(new URL('./gate-child.js', import.meta.url))
+    this.#process = fork(program, [JSON.stringify(options)], { serialization: 'advanced' })
+    this.#process.on('message', (message: ChildMessage) => {
+      this.messages.push(message)
+      for (const watcher of this.#watchers)
+        if (watcher.fits(message)) this.#settle(watcher, () => watcher.resolve(message))
+    })
+    this.#process.on('exit', (code, signal) => {
+      const error = new Error(`The child ended (${signal ?? code})`)
+      for (const watcher of this.#watchers) this.#settle(watcher, () => watcher.reject(error))
+    })
+  }
+
+  static async start(options: LlamaModelGateOptions): Promise<GateProcess> {
+    const child = new GateProcess(options)
+    await child.seen((message) => message.is === 'ready')
+    return child
+  }
+
+  get pid(): number {
+    return this.#process.pid ?? 0
+  }
+
+  ensureModel(source: ModelSource, options: EnsureModelOptions = {}): RemoteCall<PublishedModel> {
+    return this.#call((id) => ({ id, do: 'ensureModel', source, options }))
+  }
+
+  loadModel(options: LoadModelOptions): RemoteCall<{ tokens: number }> {
+    return this.#call((id) => ({ id, do: 'loadModel', options }))
+  }
+
+  load(source: ModelSource, options: LoadOptions = {}): RemoteCall<{ tokens: number }> {
+    return this.#call((id) => ({ id, do: 'load', source, options }))
+  }
+
+  getLlama(options: LlamaOptions): RemoteCall<{ gpu: unknown }> {
+    return this.#call((id) => ({ id, do: 'getLlama', options }))
+  }
+
+  /** When each load of this process began and ended, both while its lock was held. */
+  get loads(): { fromMs: number; toMs: number; abandoned: boolean }[] {
+    const events = this.messages.flatMap((message) => (message.is === 'load' ? [message] : []))
+    return events.flatMap(({ event, atMs }, index) => {
+      if (event.event !== 'start') return []
+      return [{ fromMs: atMs, toMs: events[index + 1]?.atMs ?? Infinity, abandoned: event.abandoned }]
+    })
+  }
+
+  send(request: ChildRequest): void {
+    this.#process.send(request)
+  }
+
+  seen(fits: (message: ChildMessage) => boolean): Promise<ChildMessage> {
+    const past = this.messages.find(fits)
+    if (past !== undefined) return Promise.resolve(past)
+    if (this.#ended) return Promise.reject(new Error('The child has ended'))
+    return new Promise((resolve, reject) => {
+      this.#watchers.add({ fits, resolve, reject })
+    })
+  }
+
+  /** SIGSTOP: all its threads stand still, in the middle of whatever they do. */
+  freeze(): void {
+    this.#process.kill('SIGSTOP')
+  }
+
+  thaw(): void {
+    this.#process.kill('SIGCONT')
+  }
+
+  /** SIGKILL: nothing in the child gets a chance to clean up. */
+  async kill(): Promise<void> {
+    if (this.#ended) return
+    const exited = once(this.#process, 'exit')
+    this.#process.kill('SIGKILL')
+    await exited
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill()
+  }
+
+  get #ended(): boolean {
+    return this.#process.exitCode !== null || this.#process.signalCode !== null
+  }
+
+  #call<T>(request: (id: number) => ChildRequest): RemoteCall<T> {
+    this.#calls++
+    this.send(request(this.#calls))
+    return new RemoteCall<T>(this, this.#calls)
+  }
+
+  #settle(watcher: Watcher, settle: () => void): void {
+    this.#watchers.delete(watcher)
+    settle()
+  }
+}
