@@ -111,22 +111,26 @@ async function afterKill(holder: () => LineProcess, waiter: LineProcess, file: s
   waiter.send('unlock')
 }
 
+// What the kernel needs to take down a Node process is in all of these, so bare C waits behind a Node owner as well.
 async function recovery(): Promise<void> {
   const file = new NamedMutex('Global\\recovery', { directory }).path
+  const nodeOwner = () => ourProcess('hold', 'Global\\recovery')
   const ourWaiter = ourProcess('wait', 'Global\\recovery')
   const bareWaiter = new LineProcess(peer, ['wait', file])
   const ours: number[] = []
   const bare: number[] = []
+  const bareOwner: number[] = []
   for (let round = 0; round < KILLS; round++) {
-    await afterKill(() => ourProcess('hold', 'Global\\recovery'), ourWaiter, file, ours)
-    await afterKill(() => new LineProcess(peer, ['hold', file]), bareWaiter, file, bare)
+    await afterKill(nodeOwner, ourWaiter, file, ours)
+    await afterKill(nodeOwner, bareWaiter, file, bare)
+    await afterKill(() => new LineProcess(peer, ['hold', file]), bareWaiter, file, bareOwner)
   }
   await ourWaiter.kill()
   await bareWaiter.kill()
   add(
     'recovery: SIGKILL of a Node owner to the next owner',
     `${digits(median(ours) / 1000)} ms`,
-    `C owner and waiter ${digits(median(bare) / 1000)} ms`,
+    `C waiter ${digits(median(bare) / 1000)} ms (behind a C owner ${digits(median(bareOwner) / 1000)} ms)`,
     '≤ 2 ms',
     median(ours) <= 2000,
   )
