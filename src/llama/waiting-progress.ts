@@ -6,7 +6,7 @@ import { isSameOwner } from './progressing-wait.ts'
 /** Another process or thread is downloading the file; these are its figures. */
 export interface WaitingProgress {
   readonly phase: 'waiting'
-  /** Bytes that the owner has so far. */
+  /** Bytes that the owner has so far. Never falls, not even when a new owner has to start over. */
   readonly done: number
   readonly total?: number
   readonly bytesPerSecond?: number
@@ -28,17 +28,24 @@ export function reportWaiting(onProgress: (progress: WaitingProgress) => void): 
   let reported: OwnerInfo | undefined
   let samples: Sample[] = []
   let first = true
+  let farthest = 0
 
   return (owner) => {
     const sameOwner = isSameOwner(owner, reported)
     if (!first && sameOwner && owner?.progress?.sequence === reported?.progress?.sequence) return
+    // Between two owners nobody has figures, and what the kernel calls the owner may be this very process, which has not
+    // heard of its grant yet. The figures of before stand.
+    if (!first && owner?.progress === undefined) return
     first = false
     reported = owner
     if (!sameOwner) samples = []
 
-    const done = owner?.progress?.done ?? 0
     const total = owner?.progress?.total
-    if (owner?.progress !== undefined) samples = recent([...samples, { done, atMs: monotonicMs() }])
+    const ownersDone = owner?.progress?.done ?? 0
+    // A new owner that looks at what was kept, or starts over, must not turn the bar back.
+    farthest = Math.max(farthest, ownersDone)
+    const done = total === undefined ? ownersDone : Math.min(farthest, total)
+    if (owner?.progress !== undefined) samples = recent([...samples, { done: ownersDone, atMs: monotonicMs() }])
     const bytesPerSecond = rate(samples)
     onProgress({
       phase: 'waiting',
