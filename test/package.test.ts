@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import * as osMutex from 'os-mutex'
+
+const root = dirname(dirname(fileURLToPath(import.meta.resolve('os-mutex'))))
+const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+  exports: Record<string, { types: string; default: string } | string>
+  scripts: Record<string, string>
+  dependencies: Record<string, string>
+  gypfile: boolean
+}
+// By its own resolution, wherever node_modules is.
+const loader = dirname(createRequire(join(root, 'package.json')).resolve('node-gyp-build/package.json'))
+
+/** A project that has only this package installed, and of its dependencies only what `os-mutex` itself may need. */
+class Installed implements Disposable {
+  readonly path = realpathSync(mkdtempSync(join(tmpdir(), 'os-mutex-package-')))
+  readonly package = join(this.path, 'node_modules/os-mutex')
+
+  constructor({ addon }: { addon: boolean }) {
+    mkdirSync(this.package, { recursive: true })
+    cpSync(join(root, 'package.json'), join(this.package, 'package.json'))
+    cpSync(join(root, 'dist'), join(this.package, 'dist'), { recursive: true })
+    cpSync(loader, join(this.path, 'node_modules/node-gyp-build'), { recursive: true, dereference: true })
+    if (addon) cpSync(join(root, 'build/Release/os_mutex.node'), join(this.package, 'build/Release/os_mutex.node'))
+  }
+
+  run(...args: string[]): string {
+    return execFileSync(process.execPath, args, {
+      cwd: this.path,
+      encoding: 'utf8',
+      env: { ...process.env, OS_MUTEX_DIR: this.path },
+    })
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.path, { recursive: true, force: true })
+  }
+}
+
+const use = `const lock = new NamedMutex('x').tryAcquire(); console.log(lock.released); lock.release()`
+
+test("import 'os-mutex' works where neither undici nor node-llama-cpp is installed", () => {
+  using project = new Installed({ addon: true })
+  const missing = `for (const name of ['undici', 'node-llama-cpp']) await import(name).then(() => { throw new Error(name) }, () => {})`
+  const output = project.run('--input-type=module', '-e', `import { NamedMutex } from 'os-mutex'; ${missing}; ${use}`)
+  assert.equal(output, 'false\n')
+})
+
+const canRequire = (process.features as { require_module?: boolean }).require_module === true
+
+test("require('os-mutex') works where Node can require ES modules", {
+  skip: canRequire ? false : `not in Node ${process.version}`,
+}, () => {
+  using project = new Installed({ addon: true })
+  assert.equal(project.run('-e', `const { NamedMutex } = require('os-mutex'); ${use}`), 'false\n')
+})
+
+test('without its addon the package says what it looked for, where, and how to build it', () => {
+  using project = new Installed({ addon: false })
+  const code = `import('os-mutex').catch((error) => console.log(JSON.stringify({ code: error.code, name: error.name, message: error.message, cause: String(error.cause) })))`
+  const error = JSON.parse(project.run('-e', code))
+  assert.equal(error.code, 'ERR_MUTEX_ADDON_NOT_FOUND')
+  assert.equal(error.name, 'MutexError')
+  for (const said of [project.package, process.platform, process.arch, 'prebuilds', 'node-gyp']) {
+    assert.ok(error.message.includes(said), error.message)
+  }
+  assert.match(error.cause, /No native build was found/)
+})
+
+test('the package exports just its interface', () => {
+  assert.deepEqual(Object.keys(osMutex).sort(), [
+    'MutexAccessError',
+    'MutexArgumentError',
+    'MutexDeadlockError',
+    'MutexError',
+    'MutexTimeoutError',
+    'NamedMutex',
+    'acquireAll',
+  ])
+})
+
+test('every entry point has its code and its types, and nothing else can be imported', async () => {
+  for (const target of Object.values(manifest.exports)) {
+    for (const file of typeof target === 'string' ? [target] : [target.types, target.default]) {
+      assert.ok(existsSync(join(root, file)), file)
+    }
+  }
+  await assert.rejects(import('os-mutex/dist/mutex/addon.js' as string), { code: 'ERR_PACKAGE_PATH_NOT_EXPORTED' })
+})
+
+test('installing the package runs nothing on the user’s machine', () => {
+  for (const script of ['preinstall', 'install', 'postinstall', 'prepare'])
+    assert.equal(manifest.scripts[script], undefined)
+  assert.equal(manifest.gypfile, false, 'or npm would run node-gyp, for there is a binding.gyp')
+  assert.deepEqual(Object.keys(manifest.dependencies).sort(), ['node-gyp-build', 'undici'])
+})
+
+test('the addon needs nothing but the C and C++ libraries, and no newer ones than glibc 2.28', {
+  skip: process.platform !== 'linux',
+}, (t) => {
+  const addon = join(root, 'build/Release/os_mutex.node')
+  const { status, stdout } = spawnSync('objdump', ['-T', addon], { encoding: 'utf8' })
+  if (status !== 0) return t.skip('objdump is not installed')
+  const versions = [...stdout.matchAll(/GLIBC_2\.(\d+)/g)].map((found) => Number(found[1]))
+  assert.ok(Math.max(0, ...versions) <= 34, `needs glibc 2.${Math.max(...versions)}`)
+})
