@@ -118,29 +118,28 @@ test('a process with many waiters takes one place in the line at a time', unless
 
 type Loop = 'withLock' | 'tryAcquire' | 'acquireSync'
 
-/** Takes the mutex again and again, as fast as it can, and counts the rounds in a file. */
+/** Takes the mutex again and again, with nothing at all in between, and counts the rounds in a file. */
 function hog(party: Party, loop: Loop, holdMs: number): Promise<unknown> {
   const hogging = party.run(
     async ({ mutex, fs, directory, tell }, name, loop, holdMs) => {
       const own = mutex(name)
+      const stopAt = performance.now() + 30_000
+      let rounds = 0
       const work = () => {
         const until = performance.now() + holdMs
-        const rounds = Number(fs.readFileSync(`${directory}/rounds`, 'utf8'))
+        fs.writeFileSync(`${directory}/rounds`, String(++rounds))
+        if (rounds === 10) tell('under way')
         while (performance.now() < until);
-        fs.writeFileSync(`${directory}/rounds`, String(rounds + 1))
+        return performance.now() > stopAt || fs.existsSync(`${directory}/stop`)
       }
-      let isTold = false
-      const stopAt = performance.now() + 30_000
-      while (!fs.existsSync(`${directory}/stop`) && performance.now() < stopAt) {
-        if (loop === 'withLock') await own.withLock(work)
+      for (let isOver = false; !isOver; ) {
+        if (loop === 'withLock') isOver = await own.withLock(work)
         else {
           const lock = loop === 'tryAcquire' ? own.tryAcquire() : own.acquireSync()
           if (lock === null) continue
-          work()
+          isOver = work()
           lock.release()
         }
-        if (!isTold) tell('under way')
-        isTold = true
       }
     },
     name,

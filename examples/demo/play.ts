@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { createReadStream, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
+import { setImmediate } from 'node:timers/promises'
 import { NamedMutex } from 'os-mutex'
 import { type Listener, type Participant, startProcess, startThreads } from './cast.ts'
 import type { DemoModel } from './model.ts'
@@ -78,7 +79,7 @@ export class Play {
     const isDue = await victim.until(({ activity }) => {
       return activity.is === 'downloading' && (fractionOf(activity) ?? 0) >= KILL_AT
     })
-    if (isDue) await this.#killIfOwner(victim, '_Download_')
+    if (isDue) await this.#killAt(victim, 'downloading')
   }
 
   /**
@@ -97,19 +98,24 @@ export class Play {
       if (candidates.size > 2) {
         await victim.until(({ activity }) => activity.is !== 'loading' || activity.fraction > 0)
       }
-      if (isLoading && (await this.#killIfOwner(victim, '_Model_'))) return
+      if (isLoading && (await this.#killAt(victim, 'loading'))) return
     }
   }
 
-  /** Stopped in the middle of its work, it cannot release the lock between the look at it and the kill. */
-  async #killIfOwner(victim: Participant, kind: string): Promise<boolean> {
+  /**
+   * Stopped in the middle of its work, a victim cannot end it or release the lock between the look at both and the kill.
+   * Gives whether it was killed.
+   */
+  async #killAt(victim: Participant, work: 'downloading' | 'loading'): Promise<boolean> {
     victim.freeze()
-    const mutex = victim.record.mutexes.find((name) => name.includes(kind))
+    await unreadReports()
+    const { record } = victim
+    const mutex = record.mutexes.find((name) => name.includes(work === 'loading' ? '_Model_' : '_Download_'))
     const owner = mutex === undefined ? undefined : this.#query(mutex).owner
-    const isOwner = owner !== undefined && owner.pid === victim.record.pid
-    if (isOwner) await victim.kill(owner.pid)
+    const isDue = record.activity.is === work && owner !== undefined && owner.pid === record.pid
+    if (isDue) await victim.kill(owner.pid)
     else victim.thaw()
-    return isOwner
+    return isDue
   }
 
   #mutexNames(): string[] {
@@ -136,4 +142,10 @@ export class Play {
     const byProcess = new Map(survivors.map((participant) => [participant.record.pid, participant]))
     return Promise.all([...byProcess.values()].map((participant) => participant.ended()))
   }
+}
+
+/** Resolves when all is heard that others had said before: the first turn may be of a look at them that is already over. */
+async function unreadReports(): Promise<void> {
+  await setImmediate()
+  await setImmediate()
 }
