@@ -22,7 +22,7 @@ function fail(message) {
 }
 
 /** Ends with a message that says what to install where a tool is missing. */
-function requireTool(command, debianPackage) {
+export function requireTool(command, debianPackage) {
   if (spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0) return
   fail(`"${command}" is needed and was not found. On Debian or Ubuntu: apt-get install ${debianPackage}`)
 }

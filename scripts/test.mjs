@@ -1,7 +1,8 @@
 // `npm test [-- files or node --test options]`: sets up, builds, lints and runs all tests.
 import { readdirSync } from 'node:fs'
-import { root, run, setUp } from './setup.mjs'
+import { requireTool, root, run, setUp } from './setup.mjs'
 
+if (process.platform === 'linux') requireTool('flock', 'util-linux')
 setUp()
 run(process.execPath, ['node_modules/@biomejs/biome/bin/biome', 'check', '.'])
 const asked = process.argv.slice(2)

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { test } from 'node:test'
 import { type DownloadFolder, openDownloadFolder, partialsIn, published, sha256Of } from './support/download-folder.ts'
 import { downloadFile, resolveSource } from './support/download-internals.ts'
@@ -213,10 +214,18 @@ test('a target that is a folder is refused before anything is asked', async (t) 
   assert.equal(folder.server.requests(path).length, 0)
 })
 
-test('a folder that cannot be written is told with its name', { skip: process.getuid?.() === 0 }, async (t) => {
+test('a folder that cannot be written is told with its name', async (t) => {
   const folder = await openDownloadFolder(t)
   const url = folder.server.serve(path, folder.payload(MiB).path)
   mkdirSync(folder.models)
-  chmodSync(folder.models, 0o500)
-  await assert.rejects(get(folder, url), { code: 'ERR_MODEL_FILE_SYSTEM', message: /EACCES.*writable/ })
+  chmodSync(folder.models, 0o555)
+  chmodSync(dirname(folder.models), 0o755)
+  // Root may write everywhere, so it is "nobody" for the time of the download.
+  const isRoot = process.geteuid?.() === 0
+  if (isRoot) process.seteuid?.(65534)
+  try {
+    await assert.rejects(get(folder, url), { code: 'ERR_MODEL_FILE_SYSTEM', message: /EACCES.*writable/ })
+  } finally {
+    if (isRoot) process.seteuid?.(0)
+  }
 })

@@ -144,7 +144,7 @@ export class Play {
   }
 }
 
-/** Resolves when all is heard that others had said before: the first turn may be of a look at them that is already over. */
+/** Resolves when all that was said before is heard: the event loop's turn under way may have looked for messages already. */
 async function unreadReports(): Promise<void> {
   await setImmediate()
   await setImmediate()
