@@ -8,6 +8,9 @@ import { fileURLToPath } from 'node:url'
 
 export const root = fileURLToPath(new URL('..', import.meta.url))
 
+// Ctrl-C reaches the program that runs as well. It cleans up and ends, and this script with it.
+process.on('SIGINT', () => {})
+
 /** Runs a program in the checkout and ends with its exit code if it fails. */
 export function run(command, args, options = {}) {
   const result = spawnSync(command, args, { cwd: root, stdio: 'inherit', ...options })

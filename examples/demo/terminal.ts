@@ -1,5 +1,5 @@
-// Redraws a block of lines in place. No library: cli-progress draws bars only, and all alike; log-update would serve, but
-// its releases for Node 20 bring eight packages for what are four escape sequences here (ECMA-48, and DEC's for the cursor).
+// Redraws a block of lines in place. No library: cli-progress draws bars only, and all alike; log-update 8 would serve, but
+// not on Node 20, and what it would do here are four escape sequences (ECMA-48, and DEC's for the cursor).
 import { atExit } from './at-exit.ts'
 
 const HIDE_CURSOR = '\x1b[?25l'
