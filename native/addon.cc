@@ -7,11 +7,6 @@
 
 namespace {
 
-using os_mutex::Environment;
-
-// (dispatch): see Environment::setDispatch.
-void setDispatch(const Napi::CallbackInfo& info) { Environment::of(info.Env())->setDispatch(info[0].As<Napi::Function>()); }
-
 Napi::Value processIdentity(const Napi::CallbackInfo& info) {
   const os_mutex::ProcessIdentity& self = os_mutex::currentProcessIdentity();
   Napi::Object result = Napi::Object::New(info.Env());
@@ -36,9 +31,8 @@ Napi::Value unsafeFileSystem(const Napi::CallbackInfo& info) {
 }
 
 Napi::Object start(Napi::Env env, Napi::Object exports) {
-  Environment::start(env);
+  os_mutex::Environment::start(env);
   exports.Set("NativeMutex", os_mutex::MutexObject::define(env));
-  exports.Set("setDispatch", Napi::Function::New<setDispatch>(env));
   exports.Set("processIdentity", Napi::Function::New<processIdentity>(env));
   exports.Set("processStart", Napi::Function::New<processStart>(env));
   exports.Set("unsafeFileSystem", Napi::Function::New<unsafeFileSystem>(env));

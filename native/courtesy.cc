@@ -9,7 +9,7 @@
 namespace os_mutex {
 namespace {
 
-constexpr auto kPatience = std::chrono::milliseconds(2);
+constexpr auto kPatience = std::chrono::milliseconds(10);
 constexpr auto kYielding = std::chrono::microseconds(200);  // then naps, for machines with fewer cores than processes
 constexpr useconds_t kNapUs = 50;
 constexpr int kQueueTries = 100;

@@ -3,10 +3,10 @@
 //
 // - a waiter holds a shared flock on a second file, NAME~wait, for as long as it waits (the kernel's word that somebody waits,
 //   which a crash takes back), and marks the lock file once;
-// - who has taken a lock without waiting, finds that mark, was the last owner itself within the last 2 ms, and finds
+// - who has taken a lock without waiting, finds that mark, was the last owner itself within the last 10 ms, and finds
 //   NAME~wait held, gives the lock back and steps aside until another owner has had it.
 //
-// Only a hint: where it fails (file gone, a waiter stopped or slow), exclusion stands and only the turn is lost after 2 ms.
+// Only a hint: where it fails (file gone, a waiter stopped or slow), exclusion stands and only the turn is lost after 10 ms.
 #pragma once
 
 #include <chrono>
@@ -25,7 +25,9 @@ class Courtesy {
   // The owner's side, under the caller's lock and with no wait in progress.
   void wrote(std::string_view record);
   void released() { lastRelease_ = Clock::now(); }
-  // Asked right after a lock was taken without waiting. `bytes`: what the lock file held then.
+  // What mustStepAside last said.
+  bool isSteppingAside() const { return mustStepAside_; }
+  // Asked right after a lock was taken without waiting, or before that while it steps aside. `bytes`: the lock file's.
   bool mustStepAside(const LockFile& lock, std::string_view bytes);
 
   // The waiter's side: on the waiter's thread, while the caller starts nothing else.

@@ -51,11 +51,11 @@ void Environment::start(Napi::Env env) {
 
 std::shared_ptr<Environment> Environment::of(Napi::Env env) { return *env.GetInstanceData<std::shared_ptr<Environment>>(); }
 
-RequestId Environment::addAsync(std::shared_ptr<Request>& request) {
+RequestId Environment::addAsync(MutexObject* object, std::shared_ptr<Request>& request) {
   const RequestId id = ++lastId_;
   request = std::make_shared<AsyncRequest>(mailbox_, id);
   if (pending_.empty()) napi_ref_threadsafe_function(env_, doorbell_);
-  pending_.insert(id);
+  pending_[id] = object;
   return id;
 }
 
@@ -72,11 +72,13 @@ void Environment::onDoorbell(napi_env env, napi_value, void* context, void*) {
 // grant stays undelivered and onTeardown takes it back.
 void Environment::deliver(Napi::Env env) {
   for (const RequestId id : mailbox_->collect()) {
-    if (pending_.count(id) == 0) continue;  // called off after it was posted
+    const auto found = pending_.find(id);
+    if (found == pending_.end()) continue;  // called off after it was posted
     Napi::HandleScope scope(env);
     const napi_value argument = Napi::Number::New(env, id);
-    // Not by dispatch_.Call(), which would abort where no exception can be passed on.
-    if (napi_call_function(env, env.Undefined(), dispatch_.Value(), 1, &argument, nullptr) == napi_ok) continue;
+    const napi_value dispatch = found->second->dispatch();
+    // Not by Napi::Function::Call(), which would abort where no exception can be passed on.
+    if (napi_call_function(env, env.Undefined(), dispatch, 1, &argument, nullptr) == napi_ok) continue;
     // A listener that throws is the JavaScript side's fault; the others must still hear.
     napi_value exception;
     bool thrown = false;
@@ -92,7 +94,6 @@ void Environment::onTeardown(void* context) {
   Environment& self = *static_cast<Environment*>(context);
   self.mailbox_->close();
   for (MutexObject* const object : self.objects_) object->abandonAll();
-  self.dispatch_.Reset();
   napi_release_threadsafe_function(self.doorbell_, napi_tsfn_abort);
 }
 

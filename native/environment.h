@@ -5,6 +5,7 @@
 #include <napi.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -39,15 +40,12 @@ class Environment {
   // Shared with the environment's mutex objects, whose finalizers may come later than everything else.
   static std::shared_ptr<Environment> of(Napi::Env env);
 
-  // `dispatch(id)` is called when a pending acquire has, or may have, an outcome to take.
-  void setDispatch(Napi::Function dispatch) { dispatch_ = Napi::Persistent(dispatch); }
-
   void add(MutexObject* object) { objects_.insert(object); }
   void remove(MutexObject* object) { objects_.erase(object); }
   const std::set<MutexObject*>& objects() const { return objects_; }
 
   // While an acquire is pending, the process stays alive.
-  RequestId addAsync(std::shared_ptr<Request>& request);
+  RequestId addAsync(MutexObject* object, std::shared_ptr<Request>& request);
   void forget(RequestId id);
 
  private:
@@ -57,10 +55,9 @@ class Environment {
 
   napi_env env_ = nullptr;
   napi_threadsafe_function doorbell_ = nullptr;
-  Napi::FunctionReference dispatch_;
   std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
   std::set<MutexObject*> objects_;
-  std::set<RequestId> pending_;
+  std::map<RequestId, MutexObject*> pending_;
   RequestId lastId_ = 0;
 };
 

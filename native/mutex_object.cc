@@ -76,6 +76,7 @@ Napi::Function MutexObject::define(Napi::Env env) {
                          InstanceMethod<&MutexObject::previousOwner>("previousOwner"),
                          InstanceMethod<&MutexObject::isTakenInThisThread>("isTakenInThisThread"),
                          InstanceMethod<&MutexObject::query>("query"),
+                         InstanceMethod<&MutexObject::close>("close"),
                      });
 }
 
@@ -83,6 +84,7 @@ MutexObject::MutexObject(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<MutexObject>(info), environment_(Environment::of(info.Env())) {
   const MutexLocation location{optionalString(info, 0), optionalString(info, 1)};
   owner_ = optionalString(info, 2);
+  dispatch_ = Napi::Persistent(info[3].As<Napi::Function>());
   mutex_ = ProcessMutex::at(location);
   environment_->add(this);
 }
@@ -99,7 +101,7 @@ void MutexObject::abandonAll() {
     environment_->forget(id);
   }
   pending_.clear();
-  mutex_->release(hold_, Release::abandoned);
+  if (mutex_) mutex_->release(hold_, Release::abandoned);
 }
 
 std::string_view MutexObject::compose(std::string_view purpose) {
@@ -146,7 +148,7 @@ RequestId MutexObject::addPending(const Napi::CallbackInfo& info, RequestId id, 
 
 Napi::Value MutexObject::enqueue(const Napi::CallbackInfo& info) {
   std::shared_ptr<Request> request;
-  const RequestId id = environment_->addAsync(request);
+  const RequestId id = environment_->addAsync(this, request);
   return Napi::Number::New(info.Env(), addPending(info, id, std::move(request)));
 }
 
@@ -194,12 +196,29 @@ Napi::Value MutexObject::cancel(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), calledOff);
 }
 
-void MutexObject::release(const Napi::CallbackInfo& info) { mutex_->release(holdOf(info), Release::clean); }
+void MutexObject::release(const Napi::CallbackInfo& info) {
+  if (!mutex_) return;
+  mutex_->release(holdOf(info), Release::clean);
+  dropIfDone();
+}
 
-void MutexObject::abandon(const Napi::CallbackInfo& info) { mutex_->release(holdOf(info), Release::abandoned); }
+void MutexObject::abandon(const Napi::CallbackInfo& info) {
+  if (!mutex_) return;
+  mutex_->release(holdOf(info), Release::abandoned);
+  dropIfDone();
+}
+
+void MutexObject::close(const Napi::CallbackInfo&) {
+  closed_ = true;
+  dropIfDone();
+}
+
+void MutexObject::dropIfDone() {
+  if (closed_ && mutex_ && pending_.empty() && !mutex_->owns(hold_)) mutex_.reset();
+}
 
 void MutexObject::report(const Napi::CallbackInfo& info) {
-  if (holdOf(info) != hold_) return;
+  if (!mutex_ || holdOf(info) != hold_) return;
   std::string_view withoutBrace = record_;
   withoutBrace.remove_suffix(1);
   draft_ = withoutBrace;
@@ -215,8 +234,9 @@ Napi::Value MutexObject::previousOwner(const Napi::CallbackInfo& info) {
 
 Napi::Value MutexObject::isTakenInThisThread(const Napi::CallbackInfo& info) {
   for (const MutexObject* const object : environment_->objects()) {
-    const bool taken = !object->pending_.empty() || object->mutex_->owns(object->hold_);
-    if (object->mutex_ == mutex_ && taken) return Napi::Boolean::New(info.Env(), true);
+    if (object->mutex_ != mutex_) continue;
+    const bool taken = !object->pending_.empty() || mutex_->owns(object->hold_);
+    if (taken) return Napi::Boolean::New(info.Env(), true);
   }
   return Napi::Boolean::New(info.Env(), false);
 }

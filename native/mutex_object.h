@@ -16,11 +16,13 @@ namespace os_mutex {
 class MutexObject final : public Napi::ObjectWrap<MutexObject> {
  public:
   static Napi::Function define(Napi::Env env);
-  // (path, userDirectory or undefined, ownerJsonWithoutClosingBrace)
+  // (path, userDirectory or undefined, ownerJsonWithoutClosingBrace, dispatch)
   explicit MutexObject(const Napi::CallbackInfo& info);
   ~MutexObject() override;
 
   void abandonAll();
+  // `dispatch(id)` is called when a pending acquire has, or may have, an outcome to take.
+  napi_value dispatch() const { return dispatch_.Value(); }
 
  private:
   Napi::Value tryAcquire(const Napi::CallbackInfo& info);  // (purposeJson?) → token
@@ -36,6 +38,10 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject> {
   // Whether this thread holds or awaits the mutex, through any instance: a blocking wait for it could never end.
   Napi::Value isTakenInThisThread(const Napi::CallbackInfo& info);
   Napi::Value query(const Napi::CallbackInfo& info);
+  // Nothing is acquired any more. Gives the descriptors back as soon as nothing is held or pending either, which may be long
+  // before the garbage collector comes.
+  void close(const Napi::CallbackInfo& info);
+  void dropIfDone();
 
   struct Pending {
     std::shared_ptr<Request> request;
@@ -48,8 +54,10 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject> {
   std::map<RequestId, Pending>::iterator pendingAt(const Napi::CallbackInfo& info);
 
   std::shared_ptr<Environment> environment_;
-  std::shared_ptr<ProcessMutex> mutex_;
+  std::shared_ptr<ProcessMutex> mutex_;  // none once closed and done
+  bool closed_ = false;
   std::string owner_;
+  Napi::FunctionReference dispatch_;
   std::map<RequestId, Pending> pending_;
   RequestId lastSyncId_ = 0;
   Hold hold_ = 0;            // the latest acquisition through this object, over or not

@@ -1,6 +1,6 @@
 // The bytes of an owner record, bounded in both directions. Layout of a lock file (text, so that `cat` shows it):
 //
-//   0   queue mark: 'w' once a waiter has queued (POSIX fairness, see posix_mutex.cc), else '-'
+//   0   queue mark: 'w' once a waiter has queued (see courtesy.h), else '-'
 //   1   state: 'H' held, 'F' free. A release rewrites this one byte.
 //   2   "1 " version, 4 hex digits of the JSON's length, ' ', 16 hex digits of its checksum, ' ', the JSON, '\n'
 //

@@ -16,6 +16,7 @@
 #include "owner_record.h"
 #include "platform_mutex.h"
 #include "posix_os.h"
+#include "process_identity.h"
 
 namespace os_mutex {
 namespace {
@@ -30,7 +31,7 @@ class PosixMutex final : public PlatformMutex, private FlockWaiter::Client {
   LockResult tryLock(Acquired& acquired, Failure& failure) override;
   bool startWait(Failure& failure) override;
   void cancelWait() override;
-  bool waitHasEnded() const override { return waiting_ != nullptr && waiter_.hasEnded(); }
+  bool waitHasEnded() const override { return waiter_.hasEnded(); }
   LockResult finishWait(Acquired& acquired, Failure& failure) override;
   void writeRecord(std::string_view json) override;
   void unlock(Release how) override;
@@ -47,6 +48,7 @@ class PosixMutex final : public PlatformMutex, private FlockWaiter::Client {
   // Two descriptions of the one file: the owner's, and the one that waits behind it. They take turns.
   LockFile files_[2];
   LockFile* owned_ = nullptr;
+  bool recordWritten_ = false;  // by the present owner
   LockFile* waiting_ = nullptr;  // the waiter's thread reads it between start and end of a wait
   Courtesy courtesy_;
   FlockWaiter waiter_;  // last: its destructor joins the thread, which uses all of the above
@@ -60,10 +62,21 @@ void readAbandoned(const LockFile& file, std::string_view header, Acquired& acqu
   acquired.previousOwner = recordJson(file.read(buffer, sizeof buffer));
 }
 
+bool isOfOurPidSpace(std::string_view json) {
+  const std::string ours = "\"pidSpace\":" + std::to_string(currentProcessIdentity().pidSpace) + ",";
+  return json.find(ours) != std::string_view::npos;
+}
+
 LockResult PosixMutex::tryLock(Acquired& acquired, Failure& failure) {
   LockFile& file = files_[0];
   for (int attempt = 0; attempt < kVanishTries; attempt++) {
     if (!file.open(location_, failure)) return LockResult::failed;
+    char buffer[kHeaderSize];
+    // While it steps aside, a process that tries and tries must not take the lock each time only to give it back: the waiter
+    // that is just waking up might find it taken again and again.
+    if (courtesy_.isSteppingAside() && courtesy_.mustStepAside(file, file.read(buffer, sizeof buffer))) {
+      return LockResult::busy;
+    }
     if (::flock(file.fd(), LOCK_EX | LOCK_NB) != 0) {
       if (errno == EWOULDBLOCK) return LockResult::busy;
       if (errno == EINTR) continue;
@@ -75,7 +88,6 @@ LockResult PosixMutex::tryLock(Acquired& acquired, Failure& failure) {
       file.close();
       continue;
     }
-    char buffer[kHeaderSize];
     const std::string_view header = file.read(buffer, sizeof buffer);
     if (courtesy_.mustStepAside(file, header)) {
       ::flock(file.fd(), LOCK_UN);
@@ -106,7 +118,6 @@ void PosixMutex::endWait() {
 }
 
 void PosixMutex::cancelWait() {
-  if (waiting_ == nullptr) return;
   if (!waiter_.cancel()) waiter_.finish();
   ::flock(waiting_->fd(), LOCK_UN);
   endWait();
@@ -134,6 +145,7 @@ void PosixMutex::writeRecord(std::string_view json) {
   const EncodedRecord record(json);
   owned_->write(record.bytes(), kStateOffset);
   courtesy_.wrote(record.bytes());
+  recordWritten_ = true;
 }
 
 void PosixMutex::unlock(Release how) {
@@ -142,27 +154,34 @@ void PosixMutex::unlock(Release how) {
   if (how == Release::clean) owned_->write({&kFree, 1}, kStateOffset);
   ::flock(owned_->fd(), LOCK_UN);
   owned_ = nullptr;
+  recordWritten_ = false;
   courtesy_.released();
 }
 
 bool PosixMutex::snapshot(MutexSnapshot& snapshot, Failure& failure) {
-  // A description of its own: it may be looked at while another thread waits on the others.
+  char buffer[kRecordLimit];
+  if (owned_ != nullptr) {
+    // Until the lock has reached its owner, the record is still the previous one's.
+    snapshot = {true, recordWritten_, std::string(recordJson(owned_->read(buffer, sizeof buffer))), ::getpid()};
+    return true;
+  }
+  // A description of its own: the others may be waited on by another thread.
   LockFile file;
   if (!file.openExisting(location_, failure)) return failure.kind == FailureKind::none;
-  char buffer[kRecordLimit];
   const std::string_view bytes = file.read(buffer, sizeof buffer);
   const bool markedHeld = isMarkedHeld(bytes);
-  KernelWord word = owned_ != nullptr ? KernelWord::held : askKernel(file.fd(), file.identity(), snapshot.kernelPid);
-  // No lock in sight though the record says held: its owner crashed, or lives in a pid namespace whose locks are not shown
-  // here. Only taking the lock can tell. It is shared and gone in a microsecond, but a tryAcquire elsewhere in just that
-  // moment may see it as held.
-  if (word == KernelWord::unknown || (word == KernelWord::free && markedHeld)) {
+  KernelWord word = askKernel(file.fd(), file.identity(), snapshot.kernelPid);
+  const std::string_view json = recordJson(bytes);
+  // Only taking the lock can tell where the kernel does not list it, or not to us: its owner may live in another pid
+  // namespace. It is shared and gone in a microsecond, but a tryAcquire elsewhere in just that moment sees it as held. An
+  // owner that counts pids as we do would have been listed: without a lock in sight, it has crashed or released by now.
+  if (word == KernelWord::unknown || (word == KernelWord::free && markedHeld && !isOfOurPidSpace(json))) {
     const bool busy = ::flock(file.fd(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
     word = busy ? KernelWord::held : KernelWord::free;
   }
   snapshot.held = word == KernelWord::held;
   snapshot.recordIsOwners = markedHeld;
-  snapshot.record = recordJson(bytes);
+  snapshot.record = json;
   return true;
 }
 

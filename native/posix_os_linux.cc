@@ -33,16 +33,17 @@
 namespace os_mutex {
 namespace {
 
-// Reads /proc/locks whole. It is a few lines on an ordinary machine and some 60 bytes a lock.
-std::string readLocks() {
+// Reads /proc/locks whole: a few lines on an ordinary machine, some 60 bytes a lock. False: it can't be read.
+bool readLocks(std::string& text) {
   const Descriptor file(::open("/proc/locks", O_RDONLY | O_CLOEXEC));
-  std::string text;
-  if (!file) return text;
+  if (!file) return false;
+  text.clear();
   char buffer[16384];
   for (;;) {
     const ssize_t count = ::read(file.get(), buffer, sizeof buffer);
     if (count > 0) text.append(buffer, static_cast<size_t>(count));
-    else if (count == 0 || errno != EINTR) return text;
+    else if (count == 0) return true;
+    else if (errno != EINTR) return false;
   }
 }
 
@@ -90,8 +91,8 @@ KernelWord askKernel(int fd, const struct stat& file, long& pid) {
                 static_cast<unsigned long long>(file.st_ino));
   pid = 0;
   for (int round = 0; round < 2; round++) {
-    const std::string locks = readLocks();
-    if (locks.empty()) return deviceIsTold(fd) && ::access("/proc/locks", R_OK) == 0 ? KernelWord::free : KernelWord::unknown;
+    std::string locks;
+    if (!readLocks(locks)) return KernelWord::unknown;
     for (size_t at = locks.find(wanted); at != std::string::npos; at = locks.find(wanted, at + 1)) {
       const size_t start = locks.rfind('\n', at) == std::string::npos ? 0 : locks.rfind('\n', at) + 1;
       const std::string line = locks.substr(start, at - start);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 namespace os_mutex {
 namespace {
@@ -37,7 +38,7 @@ ProcessMutex::ProcessMutex(const MutexLocation& location)
 ProcessMutex::~ProcessMutex() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (waiting_) platform_->cancelWait();
+    if (std::exchange(waiting_, false)) platform_->cancelWait();
   }
   // By now another thread may have made a successor under the same path, whose entry stays.
   Registry& all = registry();

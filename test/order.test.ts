@@ -159,7 +159,11 @@ interface Turn {
 function takeTurns(party: Party, times: number): Promise<Turn[]> {
   return party.run(
     async ({ mutex, fs, directory }, name, times) => {
-      const count = () => Number(fs.readFileSync(`${directory}/rounds`, 'utf8'))
+      const count = (): number => {
+        // Empty for the moment between the truncation and the write of the hog's writeFileSync.
+        const text = fs.readFileSync(`${directory}/rounds`, 'utf8')
+        return text === '' ? count() : Number(text)
+      }
       const turns: Turn[] = []
       while (turns.length < times) {
         const before = count()
@@ -175,8 +179,8 @@ function takeTurns(party: Party, times: number): Promise<Turn[]> {
   )
 }
 
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length
 }
 
 for (const loop of ['withLock', 'tryAcquire', 'acquireSync'] as const) {
@@ -186,12 +190,12 @@ for (const loop of ['withLock', 'tryAcquire', 'acquireSync'] as const) {
       writeFileSync(join(folder.path, 'rounds'), '0')
       const [greedy, modest] = await Promise.all([folder.process(), folder.process()])
       await hog(greedy, loop, holdMs)
-      const turns = await takeTurns(modest, 20)
+      const turns = await takeTurns(modest, 40)
       writeFileSync(join(folder.path, 'stop'), '')
-      // Left to flock(2) alone, hundreds of rounds pass.
+      // Left to flock(2) alone, one acquire in ten lets hundreds of rounds pass (most of all in a withLock loop).
       const [rounds, waitedMs] = [turns.map((turn) => turn.rounds), turns.map((turn) => turn.waitedMs)]
-      if (holdMs > 0) assert.ok(median(rounds) <= 3, `rounds passed: ${rounds}`)
-      assert.ok(median(waitedMs) <= 4 * holdMs + 10, `waited ${waitedMs} ms`)
+      if (holdMs > 0) assert.ok(mean(rounds) <= 5, `rounds passed: ${rounds}`)
+      assert.ok(mean(waitedMs) <= 4 * holdMs + 20, `waited ${waitedMs} ms`)
     })
   }
 }

@@ -36,7 +36,8 @@ export async function getLlama(options: GetLlamaOptions, settings: GateSettings)
   const existing = await getExisting(module, llamaOptions)
   if (existing !== undefined) return existing
 
-  const lock = await new NamedMutex(backendMutexName(settings.prefix), settings.mutexOptions).acquire({
+  using mutex = new NamedMutex(backendMutexName(settings.prefix), settings.mutexOptions)
+  const lock = await mutex.acquire({
     purpose: 'build llama.cpp',
     ...(timeoutMs !== undefined && { timeoutMs }),
     ...(signal && { signal }),

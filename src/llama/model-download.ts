@@ -42,7 +42,8 @@ export async function ensureModel(
   if (cached !== undefined) return cached
 
   const name = downloadMutexName(settings.prefix, await canonicalPath(destination))
-  const lock = await acquireWhileProgressing(new NamedMutex(name, settings.mutexOptions), {
+  using mutex = new NamedMutex(name, settings.mutexOptions)
+  const lock = await acquireWhileProgressing(mutex, {
     limitMs: timeoutMs,
     extendWhileProgressing: settings.extendWhileProgressing,
     purpose: `download ${basename(destination)}`,

@@ -36,7 +36,8 @@ export async function loadModel(llama: Llama, options: LoadModelOptions, setting
   const deadline = monotonicMs() + timeoutMs
   const locks: MutexLock[] = []
   const acquire = async (name: string): Promise<MutexLock> => {
-    const lock = await new NamedMutex(name, settings.mutexOptions).acquire({
+    using mutex = new NamedMutex(name, settings.mutexOptions)
+    const lock = await mutex.acquire({
       timeoutMs: Math.max(0, deadline - monotonicMs()),
       purpose: `load ${basename(modelPath)}`,
       ...(loadSignal && { signal: loadSignal }),

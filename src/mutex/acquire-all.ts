@@ -64,6 +64,9 @@ export async function acquireAll(
     for (const lock of held.values()) lock.release()
     // The last mutex only knows what was left of the time.
     throw error instanceof MutexTimeoutError ? timeoutError(error.mutexName, timeoutMs, error.owner) : error
+  } finally {
+    // Those made here are nobody else's. The locks stay.
+    for (const mutex of wanted) if (!mutexes.includes(mutex)) mutex.close()
   }
   return new MutexLocks(wanted.flatMap((mutex) => held.get(mutex) ?? []))
 }

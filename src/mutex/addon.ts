@@ -30,12 +30,19 @@ export interface NativeMutex {
   report(token: Token, progressJson: string): void
   previousOwner(): string | undefined
   isTakenInThisThread(): boolean
+  /** Nothing but release, abandon and report may be called after it. */
+  close(): void
   query(): { held: boolean; recordIsOwners: boolean; record: string; kernelPid: number }
 }
 
 export interface Addon {
-  readonly NativeMutex: new (path: string, userDirectory: string | undefined, ownerJson: string) => NativeMutex
-  setDispatch(dispatch: (id: number) => void): void
+  readonly NativeMutex: new (
+    path: string,
+    userDirectory: string | undefined,
+    ownerJson: string,
+    /** Called when there may be something to take for a request. */
+    dispatch: (id: number) => void,
+  ) => NativeMutex
   processIdentity(): { pid: number; processStart: number; host: string; bootId: string; pidSpace: number }
   processStart(pid: number): number
   unsafeFileSystem(directory: string): string | undefined

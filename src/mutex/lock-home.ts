@@ -1,11 +1,13 @@
 // Where lock files live. One fixed place, not TMPDIR or XDG_RUNTIME_DIR: processes that disagree on it do not exclude
 // each other. Not /dev/shm either, which a logout may clear (RemoveIPC in logind.conf(5)).
+import { realpathSync } from 'node:fs'
 import path from 'node:path'
 import { addon } from './addon.ts'
 import { MutexArgumentError } from './errors.ts'
 
 const DEFAULT_HOME = '/tmp'
-const checked = new Set<string>()
+/** The lock homes in use: as given, and really. */
+const homes = new Map<string, string>()
 
 /** The lock home: `directory`, else `OS_MUTEX_DIR`, else `/tmp`. Warns once about a file system where flock is not safe. */
 export function lockHome(directory: string | undefined): string {
@@ -13,12 +15,22 @@ export function lockHome(directory: string | undefined): string {
   if (typeof chosen !== 'string' || chosen === '' || chosen.includes('\0')) {
     throw new MutexArgumentError('ERR_MUTEX_INVALID_ARGUMENT', 'The option "directory" must be the path of a directory')
   }
-  const home = path.resolve(chosen)
-  if (!checked.has(home)) {
-    checked.add(home)
-    warnIfUnsafe(home)
-  }
+  const given = path.resolve(chosen)
+  const home = homes.get(given) ?? realPath(given)
+  // One that does not exist yet is looked at again the next time.
+  if (home === undefined) return given
+  if (!homes.has(given)) warnIfUnsafe(home)
+  homes.set(given, home)
   return home
+}
+
+/** By its real path, so that a mutex is recognised as the same by whichever link it is reached. */
+function realPath(directory: string): string | undefined {
+  try {
+    return realpathSync.native(directory)
+  } catch {
+    return undefined
+  }
 }
 
 function warnIfUnsafe(home: string): void {

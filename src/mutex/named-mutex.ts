@@ -7,7 +7,15 @@ import { lockHome } from './lock-home.ts'
 import { MutexLock } from './mutex-lock.ts'
 import { mutexFiles, parseMutexName } from './mutex-name.ts'
 import { toMutexError } from './native-failure.ts'
-import { checkFunction, checkOptions, checkSignal, checkString, checkTimeout, type WaitOptions } from './options.ts'
+import {
+  abortReason,
+  checkFunction,
+  checkOptions,
+  checkSignal,
+  checkString,
+  checkTimeout,
+  type WaitOptions,
+} from './options.ts'
 import { type OwnerInfo, ownerJson, parseOwnerRecord, purposeJson } from './owner-info.ts'
 import { currentProcess, isRunning } from './process-identity.ts'
 import { tell } from './telemetry.ts'
@@ -52,7 +60,9 @@ export interface MutexState {
 /** By request id: takes the outcome. Also keeps the native object, and so the place in the line, alive. */
 const pending = new Map<number, () => void>()
 
-addon.setDispatch((id) => pending.get(id)?.())
+function dispatch(id: number): void {
+  pending.get(id)?.()
+}
 
 // The longest delay of setTimeout: 24.8 days.
 const MAX_TIMER_MS = 2 ** 31 - 1
@@ -101,7 +111,12 @@ export class NamedMutex {
     const app = checkString('app', options.app) ?? defaultApp
     this.name = name
     this.path = files.path
-    this.#native = new addon.NativeMutex(files.path, files.userDirectory, ownerJson(currentProcess(), app, threadId))
+    this.#native = new addon.NativeMutex(
+      files.path,
+      files.userDirectory,
+      ownerJson(currentProcess(), app, threadId),
+      dispatch,
+    )
   }
 
   /**
@@ -123,7 +138,7 @@ export class NamedMutex {
   }
 
   /**
-   * Takes the lock if it is free and no one in this process waits for it; else `null`. Never waits. For 2 ms after this
+   * Takes the lock if it is free and no one in this process waits for it; else `null`. Never waits. For 10 ms after this
    * process has released a mutex that other processes wait for, it leaves the turn to them.
    * @throws as {@link acquire} rejects
    */
@@ -150,6 +165,9 @@ export class NamedMutex {
     if (this.#native.isTakenInThisThread()) throw selfBlockingError(this.name)
     if (timeoutMs === 0) throw this.#timeoutError(timeoutMs)
     this.#tellWait(purpose, options.onWait)
+    // onWait may have closed the mutex, or begun to wait for it.
+    this.#checkOpen()
+    if (this.#native.isTakenInThisThread()) throw selfBlockingError(this.name)
     return this.#waitSync(timeoutMs, purpose)
   }
 
@@ -195,6 +213,7 @@ export class NamedMutex {
     if (this.#closed) return
     this.#closed = true
     for (const fail of [...this.#waits]) fail(this.#closedError())
+    this.#native.close()
   }
 
   [Symbol.dispose](): void {
@@ -229,7 +248,7 @@ export class NamedMutex {
     const signal = checkSignal(options.signal)
     const purpose = checkString('purpose', options.purpose)
     checkFunction('onWait', options.onWait)
-    signal?.throwIfAborted()
+    if (signal?.aborted) throw abortReason(signal)
     if (options.detectDeadlock !== false) checkNotEnclosed(this.path, this.name)
     const token = this.#try(purpose)
     if (token !== 0) return Promise.resolve(this.#lock(token, 0, purpose))
@@ -248,20 +267,29 @@ export class NamedMutex {
     return lock
   }
 
+  /** For messages: who can't be told, for example for want of a descriptor, must not turn a timeout into another error. */
+  #ownerIfTold(): OwnerInfo | undefined {
+    try {
+      return this.query().owner
+    } catch {
+      return undefined
+    }
+  }
+
   #tellWait(purpose: string | undefined, onWait: ((owner: OwnerInfo | undefined) => void) | undefined): void {
     tell('wait', () => ({ mutex: this.name, ...(purpose === undefined ? {} : { purpose }) }))
-    onWait?.(this.query().owner)
+    onWait?.(this.#ownerIfTold())
   }
 
   #timeoutError(timeoutMs: number): MutexTimeoutError {
-    const { owner } = this.query()
+    const owner = this.#ownerIfTold()
     tell('timeout', () => ({ mutex: this.name, timeoutMs, ...(owner === undefined ? {} : { owner }) }))
     return timeoutError(this.name, timeoutMs, owner)
   }
 
   // Exactly one of four ends it: the grant (or failure) told by dispatch, the timer, the signal, or close(). All run on this
   // thread, so the first to come takes the others away. The grant may have been made on another thread and not be told yet:
-  // a timer then lets it win, since the lock came in time; a signal or close() gives it back, unseen by anybody.
+  // a timer then lets it win, since to refuse a lock that is there helps nobody; a signal or close() gives it back, unseen.
   #wait(
     timeoutMs: number,
     signal: AbortSignal | undefined,
@@ -286,7 +314,7 @@ export class NamedMutex {
       const fail = (error: unknown) => {
         if (callOff(true)) reject(error)
       }
-      const onAbort = () => fail(signal?.reason)
+      const onAbort = () => fail(signal && abortReason(signal))
       const armTimer = () => {
         const left = timeoutMs - (performance.now() - startedAt)
         timer = setTimeout(left > MAX_TIMER_MS ? armTimer : onTimeout, Math.min(left, MAX_TIMER_MS))

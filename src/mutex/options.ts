@@ -2,7 +2,7 @@
 import { inspect } from 'node:util'
 import { MutexArgumentError } from './errors.ts'
 
-/** What `onWait` is told: see {@link AcquireOptions.onWait}. */
+/** How to wait, for every way of acquiring that waits. */
 export interface WaitOptions {
   /**
    * How long to wait, in milliseconds, 0 or more. 0 tries once. Default `Infinity`. Counted by the monotonic clock: changing
@@ -45,6 +45,11 @@ export function checkSignal(signal: unknown): AbortSignal | undefined {
     return candidate as AbortSignal
   }
   throw invalid(`The option "signal" must be an AbortSignal, not ${candidate === null ? 'null' : typeof signal}`)
+}
+
+/** Older signals and polyfills have no reason of their own. */
+export function abortReason(signal: AbortSignal): unknown {
+  return signal.reason ?? new DOMException('This operation was aborted', 'AbortError')
 }
 
 export function checkString(option: string, value: unknown): string | undefined {

@@ -111,7 +111,7 @@ export function progressJson(progress: OwnerProgress): string {
 
 /** One line about an owner for an error message: "app 'x' (pid 12, host a) since 10:00:00, doing 'y', 40 % done". */
 export function describeOwner(owner: OwnerInfo | undefined): string {
-  if (owner === undefined) return 'an owner that left no record (perhaps another program)'
+  if (owner === undefined) return 'an owner that could not be told (perhaps another program)'
   const where = [`pid ${owner.pid}`]
   if (owner.host !== undefined) where.push(`host ${owner.host}`)
   if (owner.threadId !== undefined && owner.threadId !== 0) where.push(`worker thread ${owner.threadId}`)
@@ -125,5 +125,6 @@ export function describeOwner(owner: OwnerInfo | undefined): string {
     const { done, total, unit } = owner.progress
     line += `, at ${done}${total === undefined ? '' : ` of ${total}`}${unit === undefined ? '' : ` ${unit}`}`
   }
-  return line
+  // Whoever may lock may write into the record: no control characters for terminals and logs.
+  return line.replace(/[\p{Cc}\u2028\u2029]/gu, ' ')
 }
