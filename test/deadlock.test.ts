@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { AsyncResource } from 'node:async_hooks'
+import { symlinkSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
-import { MutexDeadlockError, type MutexLock } from 'os-mutex'
+import { MutexDeadlockError, type MutexLock, NamedMutex } from 'os-mutex'
 import { mustBlock } from './support/kernel-queue.ts'
 import { LockFolder } from './support/lock-folder.ts'
 
@@ -132,4 +134,26 @@ test("a lock that is held without withLock is nobody else's business: a second a
   await mustBlock(acquire, folder.fileOf(name), process.pid)
   lock.release()
   ;(await acquire).release()
+})
+
+test('acquireSync looks again after onWait, which may have begun to wait for the mutex or closed it', async () => {
+  await using folder = new LockFolder()
+  const owner = await folder.process()
+  await owner.acquire('sync').lock
+  const closing = folder.mutex('sync')
+  assert.throws(() => closing.acquireSync({ onWait: () => closing.close() }), { code: 'ERR_MUTEX_CLOSED' })
+  const mutex = folder.mutex('sync')
+  const own: Promise<MutexLock>[] = []
+  assert.throws(() => mutex.acquireSync({ onWait: () => own.push(mutex.acquire()) }), { code: 'ERR_MUTEX_DEADLOCK' })
+  await owner.kill()
+  for (const acquire of own) assert.equal((await acquire).abandoned, true)
+})
+
+test('a mutex that is reached by a link to its lock home is still the same one', async () => {
+  await using folder = new LockFolder()
+  const alias = join(folder.path, 'alias')
+  symlinkSync(folder.path, alias)
+  const [mutex, again] = [folder.mutex('linked'), new NamedMutex('linked', { directory: alias })]
+  assert.equal(again.path, mutex.path)
+  await mutex.withLock(() => assert.rejects(again.acquire(), { code: 'ERR_MUTEX_DEADLOCK' }))
 })

@@ -179,3 +179,17 @@ async function importCopy(folder: string): Promise<typeof NamedMutex> {
   const module = (await import(pathToFileURL(join(copy, 'dist/index.js')).href)) as { NamedMutex: typeof NamedMutex }
   return module.NamedMutex
 }
+
+test('a module that is evaluated a second time in one thread takes no grant away from the first', async () => {
+  await using folder = new LockFolder()
+  const mutex = folder.mutex('evaluated twice')
+  const lock = await mutex.acquire()
+  const waiting = mutex.acquire()
+  const again = new URL('./mutex/named-mutex.js?again', import.meta.resolve('os-mutex')).href
+  const { NamedMutex: Again } = (await import(again)) as { NamedMutex: typeof NamedMutex }
+  assert.notEqual(Again, NamedMutex)
+  const waitingAgain = new Again('evaluated twice', { directory: folder.path }).acquire()
+  lock.release()
+  ;(await waiting).release()
+  ;(await waitingAgain).release()
+})

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
 import { test } from 'node:test'
-import { mustBlock, until } from './support/kernel-queue.ts'
+import { mustBlock, unlessKernelTells, until } from './support/kernel-queue.ts'
 import { LockFolder } from './support/lock-folder.ts'
 
 const name = 'Global\\release'
@@ -245,4 +246,25 @@ test('instances that are garbage give their descriptors and threads back', {
     const now = await counts()
     return now.descriptors <= before.descriptors && now.threads <= before.threads
   })
+})
+
+test('close() gives descriptors and threads back at once, and with a held lock when that is released', {
+  ...unlessKernelTells,
+}, async () => {
+  await using folder = new LockFolder()
+  const count = () => ({
+    descriptors: readdirSync('/proc/self/fd').length,
+    threads: readdirSync('/proc/self/task').length,
+  })
+  const before = count()
+  for (let round = 0; round < 50; round++) {
+    using mutex = folder.mutex(`closed ${round}`)
+    const lock = await mutex.acquire()
+    const waiting = mutex.acquire()
+    lock.release()
+    const last = await waiting
+    mutex.close()
+    last.release()
+  }
+  assert.deepEqual(count(), before)
 })

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { getEventListeners } from 'node:events'
-import { readdirSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { test } from 'node:test'
 import { type AcquireOptions, MutexError, MutexTimeoutError } from 'os-mutex'
 import { kernelQueue, kernelTells, mustBlock, unlessKernelTells } from './support/kernel-queue.ts'
@@ -297,4 +297,41 @@ test('acquireSync waits until the lock comes free, and blocks its thread only', 
   const lock = await acquire.lock
   assert.equal(lock.abandoned, false)
   assert.ok(lock.waitedMs > 0)
+})
+
+test('a timeout is a timeout, also when the owner can no longer be told', async () => {
+  await using folder = new LockFolder()
+  const owner = await folder.process()
+  await owner.acquire('told').lock
+  const mutex = folder.mutex('told')
+  const waiting = mutex.acquire({ timeoutMs: 50 })
+  // From here on, whoever opens the lock file finds a directory there.
+  rmSync(mutex.path)
+  mkdirSync(mutex.path)
+  const other = folder.mutex('told')
+  for (const attempt of [
+    waiting,
+    mutex.acquire({ timeoutMs: 0 }),
+    other.acquire({ timeoutMs: 20, onWait: () => {} }),
+  ]) {
+    await assert.rejects(attempt, { code: 'ERR_MUTEX_TIMEOUT', message: /could not be told/ })
+  }
+})
+
+test('one signal may end any number of waits, and Node warns of no leak', async () => {
+  await using folder = new LockFolder()
+  const mutex = folder.mutex('fan-out')
+  const warnings: string[] = []
+  const listen = (warning: Error) => warnings.push(warning.name)
+  process.on('warning', listen)
+  const lock = await mutex.acquire()
+  const controller = new AbortController()
+  const waits = Array.from({ length: 50 }, () => mutex.acquire({ signal: controller.signal }))
+  controller.abort(new Error('enough'))
+  for (const wait of waits) await assert.rejects(wait, { message: 'enough' })
+  await new Promise((resolve) => setImmediate(resolve)) // warnings come in a later turn
+  process.off('warning', listen)
+  assert.deepEqual(warnings, [])
+  assert.equal(getEventListeners(controller.signal, 'abort').length, 0)
+  lock.release()
 })

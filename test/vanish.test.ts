@@ -122,3 +122,12 @@ test('a waiter whose lock file cannot be made again is told why', async () => {
   await owner.kill()
   await assert.rejects(acquire, { code: 'ERR_MUTEX_LOCK_FILE', message: /directory does not exist/ })
 })
+
+test('a mutex that this process holds is told as held, also when its file is gone', async () => {
+  await using folder = new LockFolder()
+  const mutex = folder.mutex('gone')
+  const lock = await mutex.acquire({ purpose: 'still here' })
+  rmSync(mutex.path)
+  assert.equal(mutex.query().owner?.purpose, 'still here')
+  lock.release()
+})

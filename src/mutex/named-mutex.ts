@@ -9,6 +9,7 @@ import { mutexFiles, parseMutexName } from './mutex-name.ts'
 import { toMutexError } from './native-failure.ts'
 import {
   abortReason,
+  allowManyWaits,
   checkFunction,
   checkOptions,
   checkSignal,
@@ -336,7 +337,10 @@ export class NamedMutex {
       }
       pending.set(id, settle)
       this.#waits.add(fail)
-      signal?.addEventListener('abort', onAbort, { once: true })
+      if (signal !== undefined) {
+        allowManyWaits(signal)
+        signal.addEventListener('abort', onAbort, { once: true })
+      }
       if (timeoutMs !== Number.POSITIVE_INFINITY) armTimer()
       try {
         this.#tellWait(purpose, onWait)

@@ -1,4 +1,5 @@
 // Checks of what users pass in, at the edge, so that nothing behind has to ask again.
+import { defaultMaxListeners, getMaxListeners, setMaxListeners } from 'node:events'
 import { inspect } from 'node:util'
 import { MutexArgumentError } from './errors.ts'
 
@@ -45,6 +46,14 @@ export function checkSignal(signal: unknown): AbortSignal | undefined {
     return candidate as AbortSignal
   }
   throw invalid(`The option "signal" must be an AbortSignal, not ${candidate === null ? 'null' : typeof signal}`)
+}
+
+const MANY_WAITS = 10_000
+
+/** One signal for many waits is a fan-out and no leak: spares the user Node's warning about more than ten listeners. */
+export function allowManyWaits(signal: AbortSignal): void {
+  if (signal instanceof EventTarget && getMaxListeners(signal) === defaultMaxListeners)
+    setMaxListeners(MANY_WAITS, signal)
 }
 
 /** Older signals and polyfills have no reason of their own. */
