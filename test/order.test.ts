@@ -161,11 +161,7 @@ interface Turn {
 function takeTurns(party: Party, times: number): Promise<Turn[]> {
   return party.run(
     async ({ mutex, fs, directory }, name, times) => {
-      const count = (): number => {
-        // Empty for the moment between the truncation and the write of the hog's writeFileSync.
-        const text = fs.readFileSync(`${directory}/rounds`, 'utf8')
-        return text === '' ? count() : Number(text)
-      }
+      const count = () => Number(fs.readFileSync(`${directory}/rounds`, 'utf8'))
       const turns: Turn[] = []
       while (turns.length < times) {
         const before = count()

@@ -309,13 +309,9 @@ test('a timeout is a timeout, also when the owner can no longer be told', async 
   rmSync(mutex.path)
   mkdirSync(mutex.path)
   const other = folder.mutex('told')
-  for (const attempt of [
-    waiting,
-    mutex.acquire({ timeoutMs: 0 }),
-    other.acquire({ timeoutMs: 20, onWait: () => {} }),
-  ]) {
-    await assert.rejects(attempt, { code: 'ERR_MUTEX_TIMEOUT', message: /could not be told/ })
-  }
+  const attempts = [waiting, mutex.acquire({ timeoutMs: 0 }), other.acquire({ timeoutMs: 20, onWait: () => {} })]
+  const expected = { code: 'ERR_MUTEX_TIMEOUT', message: /could not be told/ }
+  await Promise.all(attempts.map((attempt) => assert.rejects(attempt, expected)))
 })
 
 test('one signal may end any number of waits, and Node warns of no leak', async () => {
