@@ -61,8 +61,9 @@ function load(): Addon {
     throw new MutexError(
       'ERR_MUTEX_ADDON_NOT_FOUND',
       `The native part of os-mutex could not be loaded for ${target}. Looked in ${packageRoot}build and ` +
-        `${packageRoot}prebuilds. To build it, run "npx node-gyp rebuild" in ${packageRoot} (needs Python, make and a C++ ` +
-        `compiler). Reason: ${cause instanceof Error ? cause.message : String(cause)}`,
+        `${packageRoot}prebuilds. To build it (needs Python, make and a C++ compiler), run ` +
+        `"npm install --no-save node-addon-api && npx node-gyp rebuild" in ${packageRoot}. ` +
+        `Reason: ${cause instanceof Error ? cause.message : String(cause)}`,
       { cause },
     )
   }
