@@ -221,5 +221,6 @@ test('processes that all loop without a pause share the mutex', async () => {
       ),
     ),
   )
-  assert.ok(Math.min(...counts) * 5 >= Math.max(...counts), `rounds of each: ${counts}`)
+  // Starving would be some hundred to one; a busy machine alone may make it five to one.
+  assert.ok(Math.min(...counts) * 20 >= Math.max(...counts), `rounds of each: ${counts}`)
 })

@@ -209,7 +209,7 @@ test('a timeout or an abort leaves no thread and no request in the kernel', unle
       await assert.rejects(acquire)
     }
     assert.deepEqual(kernelQueue(path), { owners: [owner.pid], waiters: [] }, way)
-    assert.equal(threads(), before, way)
+    assert.ok(threads() <= before, way) // fewer, when an earlier test's idle thread has ended meanwhile
   }
 })
 
