@@ -1,5 +1,5 @@
 // The kernel's word on who has a lock file and who stands in line for it: proof that a waiter is blocked, without sleeping.
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs'
 import { isDeepStrictEqual } from 'node:util'
 
 /** Pids, one for each lock and each request. */
@@ -14,11 +14,28 @@ export const unlessKernelTells = kernelTells ? {} : { skip: 'only /proc/locks (L
 
 /** Who has a flock on the file at `path`, and who waits for one. */
 export function kernelQueue(path: string): KernelQueue {
-  // A list of more than a page comes in several reads. When it changes between them, a line may be missing or come twice.
+  // A long list comes in several reads, between which it may change. Then a line can be missing, or come twice.
   for (let before = readQueue(path); ; ) {
     const now = readQueue(path)
     if (isDeepStrictEqual(now, before)) return now
     before = now
+  }
+}
+
+/** One read is one moment; but the next one, even only for the end of the file, goes on by line number in a list that may have grown. */
+function readLocks(): string {
+  const file = openSync('/proc/locks', 'r')
+  try {
+    const page = Buffer.alloc(4096)
+    let text = ''
+    for (let count = -1; count !== 0; ) {
+      count = readSync(file, page)
+      text += page.toString('latin1', 0, count)
+      if (count < page.length - 200) break // no line is that long: there are no more
+    }
+    return text
+  } finally {
+    closeSync(file)
   }
 }
 
@@ -27,7 +44,7 @@ function readQueue(path: string): KernelQueue {
   const waiters: number[] = []
   const inode = statSync(path).ino
   // "1: FLOCK  ADVISORY  WRITE 4711 fe:00:131090 0 EOF". "1: -> FLOCK …" is a request blocked by it, "1:  -> FLOCK …" one behind that.
-  for (const line of readFileSync('/proc/locks', 'latin1').split('\n')) {
+  for (const line of readLocks().split('\n')) {
     const found = /^\d+: *(-> )?FLOCK +\w+ +\w+ +(\d+) \w+:\w+:(\d+) /.exec(line)
     if (found === null || Number(found[3]) !== inode) continue
     const pids = found[1] === undefined ? owners : waiters
