@@ -16,7 +16,8 @@ async function abortEnds(controller: AbortController, download: Promise<unknown>
   controller.abort(reason)
   await assert.rejects(download, (error) => error === reason)
   const tookMs = performance.now() - begun
-  assert.ok(tookMs < 100, `settled after ${tookMs} ms`)
+  // Some milliseconds on an idle machine. What it must not wait for takes 30 s and more: a stalled server, the next try.
+  assert.ok(tookMs < 5_000, `settled after ${tookMs} ms`)
 }
 
 test("an abort in mid-transfer gives the signal's reason, and the next download resumes", async (t) => {
