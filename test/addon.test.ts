@@ -106,5 +106,7 @@ test('thousands of waits, granted and given up, cost no descriptor and no thread
   const before = count()
   for (let times = 0; times < 2000; times++) await round(times % 2 === 0)
   await round(true)
-  assert.deepEqual(count(), before)
+  const after = count()
+  assert.equal(after[0], before[0])
+  assert.ok((after[1] ?? 0) <= (before[1] ?? 0))
 })

@@ -155,6 +155,7 @@ test('a report that is no progress is refused and changes nothing', async () => 
     assert.throws(() => lock.report(bad as never), { name: 'TypeError', code: 'ERR_MUTEX_INVALID_ARGUMENT' })
   }
   assert.equal(mutex.query().owner?.progress?.done, 1)
+  lock.release()
 })
 
 test('long texts are cut and every text survives: purpose, app and unit of any Unicode', async () => {

@@ -266,5 +266,7 @@ test('close() gives descriptors and threads back at once, and with a held lock w
     mutex.close()
     last.release()
   }
-  assert.deepEqual(count(), before)
+  const after = count()
+  assert.equal(after.descriptors, before.descriptors)
+  assert.ok(after.threads <= before.threads) // fewer, when an earlier test's idle thread has ended meanwhile
 })
