@@ -7,11 +7,7 @@
         "native/environment.cc",
         "native/mutex_object.cc",
         "native/owner_record.cc",
-        "native/process_mutex.cc",
-        "native/courtesy.cc",
-        "native/flock_waiter.cc",
-        "native/lock_file.cc",
-        "native/posix_mutex.cc"
+        "native/process_mutex.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       # Swallow: an exception for a worker that is being terminated reaches nobody, and must not abort the process.
@@ -25,6 +21,33 @@
       "cflags_cc!": ["-std=gnu++20", "-std=gnu++17", "-fno-rtti"],
       "cflags_cc": ["-std=c++17", "-fno-exceptions", "-fasynchronous-unwind-tables"],
       "conditions": [
+        ["OS!='win'", {
+          "sources": [
+            "native/courtesy.cc",
+            "native/flock_waiter.cc",
+            "native/lock_file.cc",
+            "native/posix_mutex.cc"
+          ]
+        }],
+        ["OS=='win'", {
+          # Not native/win32_node_api.cc: node-gyp brings a hook of its own for Visual C++.
+          "sources": [
+            "native/owner_thread.cc",
+            "native/process_identity_win32.cc",
+            "native/record_file.cc",
+            "native/win32_handle.cc",
+            "native/win32_mutex.cc",
+            "native/win32_security.cc"
+          ],
+          "defines": ["NOMINMAX", "UNICODE", "WIN32_LEAN_AND_MEAN", "_WIN32_WINNT=0x0A00"],
+          "libraries": ["-ladvapi32.lib"],
+          "msvs_settings": {
+            "VCCLCompilerTool": {
+              "AdditionalOptions": ["/std:c++17", "/W4", "/WX", "/utf-8"],
+              "ExceptionHandling": 0
+            }
+          }
+        }],
         ["OS=='linux'", {
           "sources": ["native/posix_os_linux.cc", "native/process_identity_linux.cc"],
           "defines": ["_GNU_SOURCE"]

@@ -18,10 +18,12 @@ Napi::Value processIdentity(const Napi::CallbackInfo& info) {
   return result;
 }
 
-// (pid) → start time, 0 when there is no such process.
+// (pid) → start time, 0 when there is no such process, undefined when the system does not tell.
 Napi::Value processStart(const Napi::CallbackInfo& info) {
   const long pid = static_cast<long>(info[0].As<Napi::Number>().Int64Value());
-  return Napi::Number::New(info.Env(), static_cast<double>(os_mutex::processStart(pid)));
+  const uint64_t start = os_mutex::processStart(pid);
+  return start == os_mutex::kUnknownStart ? info.Env().Undefined()
+                                          : Napi::Number::New(info.Env(), static_cast<double>(start));
 }
 
 // (directory) → its file system's name when locks are not reliable on it, else undefined.
@@ -30,11 +32,16 @@ Napi::Value unsafeFileSystem(const Napi::CallbackInfo& info) {
   return name == nullptr ? info.Env().Undefined() : Napi::String::New(info.Env(), name);
 }
 
+Napi::Value localScopeId(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(os_mutex::localScopeId()));
+}
+
 Napi::Object start(Napi::Env env, Napi::Object exports) {
   os_mutex::Environment::start(env);
   exports.Set("NativeMutex", os_mutex::MutexObject::define(env));
   exports.Set("processIdentity", Napi::Function::New<processIdentity>(env));
   exports.Set("processStart", Napi::Function::New<processStart>(env));
+  exports.Set("localScopeId", Napi::Function::New<localScopeId>(env));
   exports.Set("unsafeFileSystem", Napi::Function::New<unsafeFileSystem>(env));
   return exports;
 }

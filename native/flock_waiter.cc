@@ -65,8 +65,8 @@ bool FlockWaiter::cancel() {
   Phase expected = Phase::waiting;
   if (!phase_.compare_exchange_strong(expected, Phase::calledOff)) return false;
   {
-    // Not picked up yet: the thread wakes from its idleness, or is still in flockEnded() of the wait before, where it may
-    // be waiting for a lock that our caller holds. Joining it would be a deadlock; taking the job back is enough.
+    // Not picked up yet: the thread wakes from its idleness, or is still in flockEnded() of the wait before. It is in nothing
+    // that could be interrupted; taking the job back is enough.
     std::lock_guard<std::mutex> lock(mutex_);
     if (job_ >= 0) {
       job_ = -1;

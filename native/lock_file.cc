@@ -25,7 +25,7 @@ bool fail(Failure& failure, FailureKind kind, int error, const char* call, const
 
 // The user's own directory, made on first use. Others can neither plant nor unlink anything in it.
 bool prepareUserDirectory(const MutexLocation& location, Failure& failure) {
-  const std::string& path = location.userDirectory;
+  const std::string& path = location.ownDirectory;
   const bool created = ::mkdir(path.c_str(), kUserDirectoryMode) == 0;
   if (!created && errno != EEXIST) return fail(failure, FailureKind::system, errno, "mkdir", path);
 
@@ -51,7 +51,7 @@ bool prepareUserDirectory(const MutexLocation& location, Failure& failure) {
 int createFile(const MutexLocation& location) {
   static std::atomic<unsigned> counter{0};
   const std::string& path = location.path;
-  const mode_t mode = location.userDirectory.empty() ? kGlobalMode : kLocalMode;
+  const mode_t mode = location.ownDirectory.empty() ? kGlobalMode : kLocalMode;
   const std::string temporary =
       path.substr(0, path.rfind('/') + 1) + ".os-mutex~" + std::to_string(::getpid()) + "." + std::to_string(counter++);
 
@@ -94,7 +94,7 @@ int Descriptor::release() {
 
 bool LockFile::open(const MutexLocation& location, Failure& failure) {
   if (isOpen()) return true;
-  if (!location.userDirectory.empty() && !prepareUserDirectory(location, failure)) return false;
+  if (!location.ownDirectory.empty() && !prepareUserDirectory(location, failure)) return false;
   const std::string& path = location.path;
   for (int attempt = 0; attempt < kAttempts; attempt++) {
     // First without O_CREAT: with fs.protected_regular, O_CREAT on another user's file in a sticky directory is refused.

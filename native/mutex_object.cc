@@ -56,7 +56,7 @@ std::string optionalString(const Napi::CallbackInfo& info, size_t index) {
 }
 
 Hold holdOf(const Napi::CallbackInfo& info) {
-  return static_cast<Hold>(info[0].As<Napi::Number>().Int64Value()) / 2;
+  return static_cast<Hold>(info[0].As<Napi::Number>().Int64Value()) / 4;
 }
 
 }  // namespace
@@ -73,6 +73,7 @@ Napi::Function MutexObject::define(Napi::Env env) {
                          InstanceMethod<&MutexObject::release>("release"),
                          InstanceMethod<&MutexObject::abandon>("abandon"),
                          InstanceMethod<&MutexObject::report>("report"),
+                         InstanceMethod<&MutexObject::recordFailure>("recordFailure"),
                          InstanceMethod<&MutexObject::previousOwner>("previousOwner"),
                          InstanceMethod<&MutexObject::isTakenInThisThread>("isTakenInThisThread"),
                          InstanceMethod<&MutexObject::query>("query"),
@@ -82,9 +83,9 @@ Napi::Function MutexObject::define(Napi::Env env) {
 
 MutexObject::MutexObject(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<MutexObject>(info), environment_(Environment::of(info.Env())) {
-  const MutexLocation location{optionalString(info, 0), optionalString(info, 1)};
-  owner_ = optionalString(info, 2);
-  dispatch_ = Napi::Persistent(info[3].As<Napi::Function>());
+  const MutexLocation location{optionalString(info, 0), optionalString(info, 1), info[2].As<Napi::String>().Utf16Value()};
+  owner_ = optionalString(info, 3);
+  dispatch_ = Napi::Persistent(info[4].As<Napi::Function>());
   mutex_ = ProcessMutex::at(location);
   environment_->add(this);
 }
@@ -123,7 +124,7 @@ double MutexObject::tokenOf(Hold hold, Acquired& acquired) {
   hold_ = hold;
   record_.swap(draft_);
   previousOwner_ = std::move(acquired.previousOwner);
-  return static_cast<double>(hold * 2 + (acquired.abandoned ? 1 : 0));
+  return static_cast<double>(hold * 4 + (acquired.abandoned ? 1 : 0) + (acquired.unrecorded ? 2 : 0));
 }
 
 Napi::Value MutexObject::tryAcquire(const Napi::CallbackInfo& info) {
@@ -225,6 +226,10 @@ void MutexObject::report(const Napi::CallbackInfo& info) {
   draft_ += ",\"progress\":";
   draft_ += optionalString(info, 1);
   mutex_->report(hold_, draft_ += '}');
+}
+
+Napi::Value MutexObject::recordFailure(const Napi::CallbackInfo& info) {
+  return toError(info.Env(), mutex_->recordFailure()).Value();
 }
 
 Napi::Value MutexObject::previousOwner(const Napi::CallbackInfo& info) {

@@ -12,11 +12,12 @@
 
 namespace os_mutex {
 
-// An acquisition's token in JavaScript: 0 is none, else twice the hold, plus one when the mutex was abandoned.
+// An acquisition's token in JavaScript: 0 is none, else four times the hold, plus 1 when the mutex was abandoned, plus 2 when it
+// keeps no owner record.
 class MutexObject final : public Napi::ObjectWrap<MutexObject> {
  public:
   static Napi::Function define(Napi::Env env);
-  // (path, userDirectory or undefined, ownerJsonWithoutClosingBrace, dispatch)
+  // (path, ownDirectory or undefined, objectName, ownerJsonWithoutClosingBrace, dispatch)
   explicit MutexObject(const Napi::CallbackInfo& info);
   ~MutexObject() override;
 
@@ -34,6 +35,7 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject> {
   void release(const Napi::CallbackInfo& info);            // (token)
   void abandon(const Napi::CallbackInfo& info);            // (token)
   void report(const Napi::CallbackInfo& info);             // (token, progressJson)
+  Napi::Value recordFailure(const Napi::CallbackInfo& info);  // why it keeps no owner record, as an Error
   Napi::Value previousOwner(const Napi::CallbackInfo& info);  // of the latest abandoned acquisition: JSON or undefined
   // Whether this thread holds or awaits the mutex, through any instance: a blocking wait for it could never end.
   Napi::Value isTakenInThisThread(const Napi::CallbackInfo& info);

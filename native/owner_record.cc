@@ -9,9 +9,9 @@ namespace {
 constexpr std::string_view kVersion = "1 ";
 constexpr size_t kLengthOffset = kStateOffset + 1 + kVersion.size();
 constexpr size_t kLengthDigits = 4;
-constexpr size_t kChecksumOffset = kLengthOffset + kLengthDigits + 1;
 constexpr size_t kChecksumDigits = 16;
-static_assert(kHeaderSize == kChecksumOffset + kChecksumDigits + 1, "the layout in owner_record.h");
+static_assert(kChecksumOffset == kLengthOffset + kLengthDigits + 1 && kHeaderSize == kChecksumOffset + kChecksumDigits + 1,
+              "the layout in owner_record.h");
 
 // Tells a torn or foreign record from a whole one. Not a defence: whoever may write the file may also forge it.
 uint64_t checksum(std::string_view text) {

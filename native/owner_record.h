@@ -21,6 +21,7 @@ constexpr char kNotQueued = '-';
 constexpr char kHeld = 'H';
 constexpr char kFree = 'F';
 
+constexpr size_t kChecksumOffset = 9;
 constexpr size_t kHeaderSize = 26;  // up to the JSON
 
 // The bytes to be written at kStateOffset, without an allocation: this is on the way of every acquire.

@@ -1,5 +1,5 @@
 // The seam between platforms: what the rest of the addon may ask of the operating system's named mutex.
-// posix_mutex.cc stands behind it on Linux and macOS. Nothing on this side of the seam names an OS call.
+// Behind it stand posix_mutex.cc (Linux, macOS) and win32_mutex.cc. Nothing on this side of the seam names an OS call.
 #pragma once
 
 #include <memory>
@@ -10,8 +10,10 @@ namespace os_mutex {
 
 // Where a mutex lives. The text of a name is mapped to it before it gets here.
 struct MutexLocation {
-  std::string path;           // of the lock file
-  std::string userDirectory;  // Local scope: the private directory that it lies in; empty for Global scope
+  std::string path;           // of the lock file (POSIX), of the owner record's file (Windows)
+  std::string ownDirectory;   // the directory that it lies in, where that is ours to make; else empty. POSIX: the user's
+                              // private one, Local scope only. Windows: the default lock home, for all users
+  std::u16string objectName;  // what the kernel calls the mutex (Windows)
 };
 
 enum class FailureKind {
@@ -19,7 +21,7 @@ enum class FailureKind {
   system,            // `error` says it all
   notRegularFile,    // a FIFO, directory, device or symbolic link stands where the lock file belongs
   hardLinked,        // the lock file has a second name, so writing into it could damage somebody's file
-  foreignDirectory,  // Local scope: the user's directory belongs to somebody else or others may write into it
+  foreignDirectory,  // our own directory belongs to somebody else, is a link, or (POSIX) others may write into it
 };
 
 struct Failure {
@@ -35,6 +37,7 @@ enum class LockResult { acquired, busy, failed };
 struct Acquired {
   bool abandoned = false;
   std::string previousOwner;  // JSON, only when abandoned and readable
+  bool unrecorded = false;    // owners can't be told to others: see PlatformMutex::recordFailure
 };
 
 enum class Release {
@@ -58,7 +61,8 @@ class PlatformMutex {
   class Listener {
    public:
     virtual ~Listener() = default;
-    // The wait has ended by itself. The listener looks, under its lock: by then it may have been called off.
+    // The wait has ended by itself, or was called off in just that moment. Called with nothing locked. It must not wait for
+    // the lock around the calls below: whoever has that may be waiting for this very thread.
     virtual void onWaitEnded() = 0;
   };
 
@@ -76,6 +80,9 @@ class PlatformMutex {
   // Takes the outcome of a wait that has ended. `busy`: it had to begin anew, onWaitEnded comes again.
   virtual LockResult finishWait(Acquired& acquired, Failure& failure) = 0;
 
+  // Why the mutex keeps no owner record; kind `none` when it does. Locking does not depend on it.
+  virtual Failure recordFailure() const = 0;
+
   // Makes it known as the owner's.
   virtual void writeRecord(std::string_view json) = 0;
   virtual void unlock(Release how) = 0;
@@ -86,5 +93,8 @@ class PlatformMutex {
 
 // The name of the file system under `directory` when locks are not reliable on it (network file systems), else nullptr.
 const char* unsafeFileSystem(const std::string& directory);
+
+// Which processes share Local names: those of the effective user (POSIX) or of the session (Windows) with this number.
+unsigned long localScopeId();
 
 }  // namespace os_mutex

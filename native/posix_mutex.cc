@@ -33,6 +33,7 @@ class PosixMutex final : public PlatformMutex, private FlockWaiter::Client {
   void cancelWait() override;
   bool waitHasEnded() const override { return waiter_.hasEnded(); }
   LockResult finishWait(Acquired& acquired, Failure& failure) override;
+  Failure recordFailure() const override { return {}; }
   void writeRecord(std::string_view json) override;
   void unlock(Release how) override;
   bool snapshot(MutexSnapshot& snapshot, Failure& failure) override;
@@ -196,6 +197,8 @@ void pinLibrary() {
 }
 
 }  // namespace
+
+unsigned long localScopeId() { return ::geteuid(); }
 
 std::unique_ptr<PlatformMutex> PlatformMutex::open(const MutexLocation& location, Listener& listener) {
   pinLibrary();

@@ -8,13 +8,16 @@ namespace os_mutex {
 
 struct ProcessIdentity {
   long pid = 0;
-  uint64_t start = 0;     // in the kernel's unit: clock ticks since boot (Linux), microseconds since 1970 (macOS)
+  uint64_t start = 0;     // in the kernel's unit: clock ticks since boot (Linux), microseconds since 1970 (macOS, Windows)
   std::string host;
-  std::string bootId;     // changes with every boot
+  std::string bootId;     // changes with every boot (Linux, macOS)
   uint64_t pidSpace = 0;  // which processes pids speak of: the pid namespace (Linux), else 0
 };
 
 const ProcessIdentity& currentProcessIdentity();
+
+// There is such a process, but the system does not tell more.
+constexpr uint64_t kUnknownStart = UINT64_MAX;
 
 // Start time of a process by its pid; 0 when there is none.
 uint64_t processStart(long pid);

@@ -61,7 +61,14 @@ LockResult ProcessMutex::tryAcquire(std::string_view record, Hold& hold, Acquire
 void ProcessMutex::enqueue(const std::shared_ptr<Request>& request) {
   std::lock_guard<std::mutex> lock(mutex_);
   line_.push_back(request);
+  nameNext();
   if (!waiting_) waitForNext();
+}
+
+void ProcessMutex::nameNext() {
+  std::shared_ptr<Request> first = line_.empty() ? nullptr : line_.front();
+  std::lock_guard<std::mutex> lock(nextMutex_);
+  next_.swap(first);
 }
 
 // Sends the first in line to the kernel's queue. It goes there while the owner is still in this process, so that other
@@ -73,41 +80,51 @@ void ProcessMutex::waitForNext() {
     if (waiting_) return;
     const std::shared_ptr<Request> request = line_.front();
     line_.pop_front();
+    nameNext();
     request->state = Request::State::failed;
     request->failure = failure;
     request->wake();
   }
 }
 
+// On the platform's thread, which must not wait for mutex_: whoever has that may be waiting for this thread, as when a Win32
+// mutex is released by the thread that owns it. So it only rings; the first in line takes the outcome on its own thread.
+// It can't ring in vain for good: hasEnded was true before next_ is read here, and whoever changes next_ looks after that
+// whether the wait has ended (cancel), so the one or the other sees both.
 void ProcessMutex::onWaitEnded() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  takeWaited();
+  std::shared_ptr<Request> first;
+  {
+    std::lock_guard<std::mutex> lock(nextMutex_);
+    first = next_;
+  }
+  if (first) first->wake();
 }
 
-// Looks whether the wait has ended, and settles the first in line if so.
-void ProcessMutex::takeWaited() {
+// Looks whether the wait has ended, and settles the first in line if so. `taker`: the request whose thread is looking, and
+// need not be woken.
+void ProcessMutex::takeWaited(const Request* taker) {
   // With an owner: the lock file vanished under it, and the wait went through on a new one. The owner comes first all the
   // same; unlock() looks again.
   if (!waiting_ || owner_ != 0 || !platform_->waitHasEnded()) return;
   const std::shared_ptr<Request> request = line_.front();  // not empty: whoever empties it ends the wait
-  // Woken before the outcome is known: its thread needs longer to get here than the outcome takes, and finds mutex_ locked
-  // until then. Woken in vain (the wait has to begin anew), it finds itself queued still.
-  request->wake();
   const LockResult result = platform_->finishWait(request->acquired, request->failure);
   if (result == LockResult::busy) return;
   waiting_ = false;
   line_.pop_front();
+  nameNext();
   if (result == LockResult::acquired) {
     request->state = Request::State::granted;
     request->hold = owner_ = ++lastHold_;
   } else {
     request->state = Request::State::failed;
   }
+  if (request.get() != taker) request->wake();
   waitForNext();
 }
 
 Request::State ProcessMutex::deliver(Request& request, std::string_view record) {
   std::lock_guard<std::mutex> lock(mutex_);
+  takeWaited(&request);
   if (request.state == Request::State::granted) {
     request.state = Request::State::delivered;
     platform_->writeRecord(record);
@@ -117,6 +134,7 @@ Request::State ProcessMutex::deliver(Request& request, std::string_view record) 
 
 bool ProcessMutex::cancel(const std::shared_ptr<Request>& request, bool takeBack) {
   std::lock_guard<std::mutex> lock(mutex_);
+  takeWaited();
   if (request->state == Request::State::granted && takeBack) {
     request->state = Request::State::ended;
     unlock(Release::undelivered);
@@ -125,7 +143,10 @@ bool ProcessMutex::cancel(const std::shared_ptr<Request>& request, bool takeBack
   if (request->state != Request::State::queued) return false;
   request->state = Request::State::ended;
   line_.erase(std::find(line_.begin(), line_.end(), request));
-  if (line_.empty() && waiting_) {
+  nameNext();
+  if (!line_.empty()) {
+    takeWaited();
+  } else if (waiting_) {
     waiting_ = false;
     platform_->cancelWait();
   }
@@ -156,6 +177,11 @@ bool ProcessMutex::owns(Hold hold) {
 bool ProcessMutex::snapshot(MutexSnapshot& snapshot, Failure& failure) {
   std::lock_guard<std::mutex> lock(mutex_);
   return platform_->snapshot(snapshot, failure);
+}
+
+Failure ProcessMutex::recordFailure() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return platform_->recordFailure();
 }
 
 }  // namespace os_mutex

@@ -27,8 +27,8 @@ class Request {
   };
 
   virtual ~Request() = default;
-  // The state is about to change, or has; its thread should look (see deliver). Called with the ProcessMutex locked, on any
-  // thread: only passes the news on.
+  // The state may have changed, or may change now; its thread should look (see deliver). Called on any thread, with or
+  // without the ProcessMutex locked: only passes the news on.
   virtual void wake() = 0;
 
   // All below: guarded by the ProcessMutex's lock.
@@ -59,11 +59,13 @@ class ProcessMutex final : private PlatformMutex::Listener {
   bool owns(Hold hold);
 
   bool snapshot(MutexSnapshot& snapshot, Failure& failure);
+  Failure recordFailure();
 
  private:
   void onWaitEnded() override;
-  void takeWaited();
+  void takeWaited(const Request* taker = nullptr);
   void waitForNext();
+  void nameNext();
   void unlock(Release how);
 
   const std::string path_;
@@ -72,6 +74,10 @@ class ProcessMutex final : private PlatformMutex::Listener {
   Hold owner_ = 0;  // the acquisition that has the lock, delivered or not
   Hold lastHold_ = 0;
   bool waiting_ = false;  // the platform waits for the first in line
+
+  std::mutex nextMutex_;  // guards next_ alone, and is never held across a call
+  std::shared_ptr<Request> next_;  // the first in line, for the platform's thread
+
   std::unique_ptr<PlatformMutex> platform_;  // last: its threads call back into the rest
 };
 

@@ -3,7 +3,7 @@ import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { MutexError } from './errors.ts'
 
-/** 0: none. Else odd when the mutex was abandoned, even when not. Names one acquisition. */
+/** 0: none. Else names one acquisition: odd when the mutex was abandoned, with bit 1 set when it keeps no owner record. */
 export type Token = number
 
 /** What native code throws: the failed system call, to be told in words by native-failure.ts. */
@@ -29,6 +29,8 @@ export interface NativeMutex {
   abandon(token: Token): void
   report(token: Token, progressJson: string): void
   previousOwner(): string | undefined
+  /** Why the mutex keeps no owner record. */
+  recordFailure(): NativeFailure
   isTakenInThisThread(): boolean
   /** Nothing but release, abandon and report may be called after it. */
   close(): void
@@ -38,14 +40,18 @@ export interface NativeMutex {
 export interface Addon {
   readonly NativeMutex: new (
     path: string,
-    userDirectory: string | undefined,
+    ownDirectory: string | undefined,
+    objectName: string,
     ownerJson: string,
     /** Called when there may be something to take for a request. */
     dispatch: (id: number) => void,
   ) => NativeMutex
   processIdentity(): { pid: number; processStart: number; host: string; bootId: string; pidSpace: number }
-  processStart(pid: number): number
+  /** 0: there is no such process. undefined: the system does not tell. */
+  processStart(pid: number): number | undefined
   unsafeFileSystem(directory: string): string | undefined
+  /** Which processes share `Local\` names: those of the effective user (POSIX) or of the session (Windows) with this number. */
+  localScopeId(): number
 }
 
 const packageRoot = fileURLToPath(new URL('../..', import.meta.url))

@@ -9,6 +9,7 @@ export type MutexErrorCode =
   | 'ERR_MUTEX_CLOSED'
   | 'ERR_MUTEX_ACCESS_DENIED'
   | 'ERR_MUTEX_LOCK_FILE'
+  | 'ERR_MUTEX_NAME_TAKEN'
   | 'ERR_MUTEX_SYSTEM'
   | 'ERR_MUTEX_ADDON_NOT_FOUND'
 
@@ -64,8 +65,8 @@ export class MutexArgumentError extends TypeError {
   override readonly name = 'TypeError'
   readonly code: 'ERR_MUTEX_INVALID_NAME' | 'ERR_MUTEX_INVALID_ARGUMENT'
 
-  constructor(code: 'ERR_MUTEX_INVALID_NAME' | 'ERR_MUTEX_INVALID_ARGUMENT', message: string) {
-    super(message)
+  constructor(code: 'ERR_MUTEX_INVALID_NAME' | 'ERR_MUTEX_INVALID_ARGUMENT', message: string, options?: ErrorOptions) {
+    super(message, options)
     this.code = code
   }
 }

@@ -1,27 +1,29 @@
-// Where lock files live. One fixed place, not TMPDIR or XDG_RUNTIME_DIR: processes that disagree on it do not exclude
-// each other. Not /dev/shm either, which a logout may clear (RemoveIPC in logind.conf(5)).
+// Where lock files (POSIX) and owner records (Windows) live. One fixed place, not TMPDIR or XDG_RUNTIME_DIR: processes that
+// disagree on it do not exclude each other. Not /dev/shm either, which a logout may clear (RemoveIPC in logind.conf(5)).
 import { realpathSync } from 'node:fs'
 import path from 'node:path'
 import { addon } from './addon.ts'
 import { MutexArgumentError } from './errors.ts'
+import { type LockHome, platform } from './location.ts'
 
-const DEFAULT_HOME = '/tmp'
 /** The lock homes in use: as given, and really. */
 const homes = new Map<string, string>()
 
-/** The lock home: `directory`, else `OS_MUTEX_DIR`, else `/tmp`. Warns once about a file system where flock is not safe. */
-export function lockHome(directory: string | undefined): string {
-  const chosen = directory ?? (process.env.OS_MUTEX_DIR || DEFAULT_HOME)
+/** The lock home: `directory`, else `OS_MUTEX_DIR`, else the default. Warns once about a file system where flock is not safe. */
+export function lockHome(directory: string | undefined): LockHome {
+  const { defaultHome } = platform
+  const chosen = directory ?? (process.env.OS_MUTEX_DIR || defaultHome)
   if (typeof chosen !== 'string' || chosen === '' || chosen.includes('\0')) {
     throw new MutexArgumentError('ERR_MUTEX_INVALID_ARGUMENT', 'The option "directory" must be the path of a directory')
   }
   const given = path.resolve(chosen)
+  const isDefault = given === defaultHome
   const home = homes.get(given) ?? realPath(given)
   // One that does not exist yet is looked at again the next time.
-  if (home === undefined) return given
+  if (home === undefined) return { directory: given, isDefault }
   if (!homes.has(given)) warnIfUnsafe(home)
   homes.set(given, home)
-  return home
+  return { directory: home, isDefault }
 }
 
 /** By its real path, so that a mutex is recognised as the same by whichever link it is reached. */

@@ -1,16 +1,15 @@
-// The grammar of mutex names (Win32's) and their one-to-one mapping to lock files.
+// The grammar of mutex names (Win32's) and their one-to-one mapping to file names.
 //
 // "The name can have a "Global\" or "Local\" prefix to explicitly create the object in the global or session namespace.
 // The remainder of the name can contain any character except the backslash character (\)." — CreateMutexExW, Win32
 import { createHash } from 'node:crypto'
-import path from 'node:path'
 import { inspect } from 'node:util'
 import { MutexArgumentError } from './errors.ts'
 
 /** The longest name, prefix included, in UTF-16 units: MAX_PATH. */
 export const MAX_NAME_UNITS = 260
 
-const FILE_PREFIX = '.os-mutex-'
+export const FILE_PREFIX = '.os-mutex-'
 // NAME_MAX is 255 bytes; the prefix and the longest suffix ("~wait") go with it.
 const MAX_ENCODED = 230
 
@@ -20,12 +19,6 @@ export interface ParsedName {
   readonly scope: MutexScope
   /** The name without its prefix. */
   readonly base: string
-}
-
-export interface MutexFiles {
-  readonly path: string
-  /** Local scope: the private directory that `path` lies in. */
-  readonly userDirectory: string | undefined
 }
 
 function invalid(name: unknown, reason: string): MutexArgumentError {
@@ -64,18 +57,11 @@ export function encodeMutexName(base: string): string {
     else if (/[A-Z]/.test(char)) encoded += `+${char.toLowerCase()}`
     else encoded += `%${unit.toString(16).padStart(4, '0')}`
   }
+  // Windows drops a last dot where it parses a path.
+  if (encoded.endsWith('.')) encoded = `${encoded.slice(0, -1)}%002e`
   // ".os-mutex-u1000" is the directory of user 1000's own mutexes.
   if (/^u\d+$/.test(encoded)) encoded = `%0075${encoded.slice(1)}`
   // Hashed by its UTF-16 units and not as UTF-8, which has one spelling for all lone surrogates.
   if (encoded.length > MAX_ENCODED) encoded = `=${createHash('sha256').update(base, 'utf16le').digest('hex')}`
   return encoded
-}
-
-/** Where a mutex's lock file is, in the lock home `directory`. */
-export function mutexFiles({ scope, base }: ParsedName, directory: string): MutexFiles {
-  const fileName = FILE_PREFIX + encodeMutexName(base)
-  if (scope === 'global') return { path: path.join(directory, fileName), userDirectory: undefined }
-  // Effective, since that is whose rights the kernel goes by.
-  const userDirectory = path.join(directory, `${FILE_PREFIX}u${process.geteuid?.() ?? 0}`)
-  return { path: path.join(userDirectory, fileName), userDirectory }
 }

@@ -3,9 +3,10 @@ import { isMainThread, threadId } from 'node:worker_threads'
 import { addon, type NativeFailure, type NativeMutex, type Token } from './addon.ts'
 import { checkNotEnclosed, runEnclosed, selfBlockingError } from './deadlock.ts'
 import { MutexError, type MutexTimeoutError } from './errors.ts'
+import { platform } from './location.ts'
 import { lockHome } from './lock-home.ts'
 import { MutexLock } from './mutex-lock.ts'
-import { mutexFiles, parseMutexName } from './mutex-name.ts'
+import { parseMutexName } from './mutex-name.ts'
 import { toMutexError } from './native-failure.ts'
 import {
   abortReason,
@@ -19,11 +20,15 @@ import {
 } from './options.ts'
 import { type OwnerInfo, ownerJson, parseOwnerRecord, purposeJson } from './owner-info.ts'
 import { currentProcess, isRunning } from './process-identity.ts'
+import { isUnrecorded, warnUnrecorded } from './record-warning.ts'
 import { tell } from './telemetry.ts'
 import { timeoutError } from './timeout-error.ts'
 
 export interface NamedMutexOptions {
-  /** The lock home, an existing directory. Default: the environment variable `OS_MUTEX_DIR`, else `/tmp`. */
+  /**
+   * The lock home, an existing directory. Mutexes of different homes are different, whatever their names. Default: the environment
+   * variable `OS_MUTEX_DIR`, else `/tmp` (POSIX) or `%ProgramData%\\os-mutex`, which is made (Windows).
+   */
   readonly directory?: string
   /** What this program calls itself in its owner records. Default: the name of its main script. */
   readonly app?: string
@@ -98,7 +103,10 @@ function kernelOwner(kernelPid: number): OwnerInfo | undefined {
 export class NamedMutex {
   /** The name as given. */
   readonly name: string
-  /** The lock file. Any program that calls flock(2) on it takes part. */
+  /**
+   * POSIX: the lock file. Any program that calls flock(2) on it takes part. Windows: the file of the owner's record. There any
+   * program takes part that calls CreateMutex with the same name, in the default lock home.
+   */
   readonly path: string
 
   readonly #native: NativeMutex
@@ -108,13 +116,14 @@ export class NamedMutex {
   /** @throws `TypeError` `ERR_MUTEX_INVALID_NAME`, `ERR_MUTEX_INVALID_ARGUMENT` */
   constructor(name: string, options: NamedMutexOptions = {}) {
     checkOptions(options)
-    const files = mutexFiles(parseMutexName(name), lockHome(checkString('directory', options.directory)))
+    const location = platform.locate(parseMutexName(name), lockHome(checkString('directory', options.directory)))
     const app = checkString('app', options.app) ?? defaultApp
     this.name = name
-    this.path = files.path
+    this.path = location.path
     this.#native = new addon.NativeMutex(
-      files.path,
-      files.userDirectory,
+      location.path,
+      location.ownDirectory,
+      location.objectName,
       ownerJson(currentProcess(), app, threadId),
       dispatch,
     )
@@ -258,6 +267,7 @@ export class NamedMutex {
   }
 
   #lock(token: Token, waitedMs: number, purpose: string | undefined): MutexLock {
+    if (isUnrecorded(token)) warnUnrecorded(this.#native.recordFailure())
     const lock = new MutexLock(this.name, this.#native, token, waitedMs)
     const why = purpose === undefined ? {} : { purpose }
     tell('acquire', () => ({ mutex: this.name, ...why, waitedMs, abandoned: lock.abandoned }))

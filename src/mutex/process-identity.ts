@@ -7,7 +7,7 @@ export interface ProcessIdentity {
   /** Start time in the kernel's own unit. */
   readonly processStart: number
   readonly host: string
-  /** Changes with every boot of the machine. */
+  /** Changes with every boot of the machine, where start times count from it (Linux). */
   readonly bootId: string
   /** Which processes `pid` counts among: the pid namespace on Linux, else 0. */
   readonly pidSpace: number
@@ -21,7 +21,7 @@ export function currentProcess(): ProcessIdentity {
 }
 
 /**
- * Whether the process still runs; `undefined` when that can't be told from here (another host or container).
+ * Whether the process still runs; `undefined` when that can't be told from here (another host, container or user).
  * Not for locking, where the kernel knows better: for what a dead process left lying about.
  */
 export function isRunning(
@@ -30,5 +30,6 @@ export function isRunning(
   if (identity.host !== self.host) return undefined
   if (identity.bootId !== self.bootId) return false
   if (identity.pidSpace !== undefined && identity.pidSpace !== self.pidSpace) return undefined
-  return addon.processStart(identity.pid) === identity.processStart
+  const start = addon.processStart(identity.pid)
+  return start === undefined ? undefined : start === identity.processStart
 }

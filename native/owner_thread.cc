@@ -1,0 +1,205 @@
+#include "owner_thread.h"
+
+namespace os_mutex {
+namespace {
+
+constexpr DWORD kIdleLimitMs = 5000;
+constexpr SIZE_T kStackSize = 256 * 1024;
+
+// Shown by debuggers. Not there on every Windows 10.
+void nameThisThread(const wchar_t* name) {
+  using SetThreadDescription = HRESULT(WINAPI*)(HANDLE, PCWSTR);
+  const FARPROC found = ::GetProcAddress(::GetModuleHandleW(L"kernel32.dll"), "SetThreadDescription");
+  if (found != nullptr) reinterpret_cast<SetThreadDescription>(reinterpret_cast<void*>(found))(::GetCurrentThread(), name);
+}
+
+class Guard {
+ public:
+  explicit Guard(SRWLOCK& lock) : lock_(lock) { ::AcquireSRWLockExclusive(&lock_); }
+  ~Guard() { ::ReleaseSRWLockExclusive(&lock_); }
+  Guard(const Guard&) = delete;
+  Guard& operator=(const Guard&) = delete;
+
+ private:
+  SRWLOCK& lock_;
+};
+
+}  // namespace
+
+OwnerThread::~OwnerThread() { end(); }
+
+void OwnerThread::post(Command command) {
+  command_ = command;
+  busy_ = true;
+}
+
+// Asks for `command`, of a new thread where there is none or the old one has expired: it takes no more orders.
+bool OwnerThread::order(Command command, DWORD& error) {
+  if (thread_) {
+    {
+      Guard guard(lock_);
+      if (!expired_) post(command);
+    }
+    if (busy_) {
+      ::WakeConditionVariable(&ordered_);
+      return true;
+    }
+    join();
+  }
+  if (!cancel_) cancel_ = Handle(::CreateEventW(nullptr, TRUE, FALSE, nullptr));
+  if (cancel_) {
+    post(command);
+    const DWORD flags = STACK_SIZE_PARAM_IS_A_RESERVATION;
+    thread_ = Handle(::CreateThread(nullptr, kStackSize, &OwnerThread::main, this, flags, nullptr));
+  }
+  if (thread_) return true;
+  error = ::GetLastError();
+  forget();
+  return false;
+}
+
+void OwnerThread::end() {
+  if (!thread_) return;
+  {
+    Guard guard(lock_);
+    post(Command::end);
+  }
+  ::WakeConditionVariable(&ordered_);
+  join();
+}
+
+// Waits for the thread to be gone; by then the kernel has taken from it what it owned.
+void OwnerThread::join() {
+  ::WaitForSingleObject(thread_.get(), INFINITE);
+  thread_ = Handle();
+  forget();
+}
+
+void OwnerThread::forget() {
+  command_ = Command::none;
+  busy_ = false;
+  expired_ = false;
+  owns_ = false;
+}
+
+// The thread answers whatever the caller has locked: it takes no lock but this one here, also while it tells of a wait that
+// has ended.
+void OwnerThread::awaitAnswer() {
+  Guard guard(lock_);
+  while (busy_) ::SleepConditionVariableSRW(&answered_, &lock_, INFINITE, 0);
+}
+
+void OwnerThread::answer() {
+  {
+    Guard guard(lock_);
+    busy_ = false;
+  }
+  ::WakeConditionVariable(&answered_);
+}
+
+WaitOutcome OwnerThread::tryLock(HANDLE mutex, DWORD& error) {
+  mutex_ = mutex;
+  if (!order(Command::tryLock, error)) return WaitOutcome::failed;
+  awaitAnswer();
+  error = error_;
+  return outcome_;
+}
+
+bool OwnerThread::startWait(HANDLE mutex, DWORD& error) {
+  mutex_ = mutex;
+  phase_.store(Phase::waiting);
+  if (order(Command::wait, error)) return true;
+  phase_.store(Phase::idle);
+  return false;
+}
+
+WaitOutcome OwnerThread::finishWait(DWORD& error) {
+  // It may still be between phase_ and its answer.
+  awaitAnswer();
+  phase_.store(Phase::idle);
+  error = error_;
+  return outcome_;
+}
+
+WaitOutcome OwnerThread::cancelWait() {
+  Phase expected = Phase::waiting;
+  const bool first = phase_.compare_exchange_strong(expected, Phase::calledOff);
+  // The thread may be anywhere before, in or after its wait; the event stays set until it has answered, so it can't be missed.
+  if (first) ::SetEvent(cancel_.get());
+  awaitAnswer();
+  if (first) ::ResetEvent(cancel_.get());
+  phase_.store(Phase::idle);
+  return outcome_;
+}
+
+void OwnerThread::unlock() {
+  DWORD ignored;  // a thread that owns is there
+  order(Command::unlock, ignored);
+  awaitAnswer();
+}
+
+DWORD WINAPI OwnerThread::main(void* self) {
+  nameThisThread(L"os-mutex");
+  static_cast<OwnerThread*>(self)->run();
+  return 0;
+}
+
+bool OwnerThread::nextCommand(Command& command) {
+  Guard guard(lock_);
+  while (command_ == Command::none) {
+    const DWORD limit = owns_ ? INFINITE : kIdleLimitMs;
+    if (::SleepConditionVariableSRW(&ordered_, &lock_, limit, 0) || command_ != Command::none) continue;
+    expired_ = true;
+    return false;
+  }
+  command = command_;
+  command_ = Command::none;
+  return command != Command::end;
+}
+
+WaitOutcome OwnerThread::outcomeOf(DWORD result) {
+  error_ = result == WAIT_FAILED ? ::GetLastError() : 0;
+  switch (result) {
+    case WAIT_OBJECT_0: return WaitOutcome::acquired;
+    case WAIT_ABANDONED_0: return WaitOutcome::abandoned;
+    case WAIT_FAILED: return WaitOutcome::failed;
+    default: return WaitOutcome::busy;  // timed out, or called off
+  }
+}
+
+void OwnerThread::wait() {
+  // The mutex first: where both are signalled, the lower index is told and taken.
+  const HANDLE handles[] = {mutex_, cancel_.get()};
+  outcome_ = outcomeOf(::WaitForMultipleObjects(2, handles, FALSE, INFINITE));
+  owns_ = outcome_ == WaitOutcome::acquired || outcome_ == WaitOutcome::abandoned;
+}
+
+void OwnerThread::run() {
+  Command command = Command::none;
+  while (nextCommand(command)) {
+    switch (command) {
+      case Command::tryLock:
+        outcome_ = outcomeOf(::WaitForSingleObject(mutex_, 0));
+        owns_ = outcome_ == WaitOutcome::acquired || outcome_ == WaitOutcome::abandoned;
+        answer();
+        break;
+      case Command::wait: {
+        wait();
+        Phase expected = Phase::waiting;
+        const bool first = phase_.compare_exchange_strong(expected, Phase::ended);
+        answer();
+        if (first) client_.waitEnded();
+        break;
+      }
+      case Command::unlock:
+        ::ReleaseMutex(mutex_);
+        owns_ = false;
+        answer();
+        break;
+      case Command::none:
+      case Command::end: break;
+    }
+  }
+}
+
+}  // namespace os_mutex

@@ -1,0 +1,221 @@
+// The platform mutex of Windows: CreateMutexExW. The kernel queues the waiters, hands the mutex over, and takes it from a thread
+// that ends, which the next owner is told (WAIT_ABANDONED).
+//
+// The kernel forgets an abandoned mutex with its last handle. So the mark of an owner who did not take it back on releasing
+// counts as well (see owner_record.h): whoever comes after a crash that left nobody behind is told, too.
+#include "win32_handle.h"
+#include <winternl.h>
+
+#include <memory>
+
+#include "owner_record.h"
+#include "owner_thread.h"
+#include "platform_mutex.h"
+#include "record_file.h"
+#include "win32_security.h"
+
+namespace os_mutex {
+namespace {
+
+constexpr DWORD kAccess = SYNCHRONIZE | MUTEX_MODIFY_STATE;
+constexpr int kTornReads = 100;
+
+// NtQueryMutant: the only way to look at a mutex without taking it. Exported by ntdll.dll since Windows NT 3.5.
+struct MutantBasicInformation {
+  LONG currentCount;  // 1: free
+  BOOLEAN ownedByCaller;
+  BOOLEAN abandonedState;
+};
+struct MutantOwnerInformation {
+  HANDLE process;
+  HANDLE thread;
+};
+enum MutantInformationClass { kMutantBasic = 0, kMutantOwner = 1 };
+using NtQueryMutant = NTSTATUS(NTAPI*)(HANDLE, int, void*, ULONG, ULONG*);
+
+NtQueryMutant ntQueryMutant() {
+  static const auto function = reinterpret_cast<NtQueryMutant>(
+      reinterpret_cast<void*>(::GetProcAddress(::GetModuleHandleW(L"ntdll.dll"), "NtQueryMutant")));
+  return function;
+}
+
+class Win32Mutex final : public PlatformMutex, private OwnerThread::Client {
+ public:
+  Win32Mutex(const MutexLocation& location, Listener& listener)
+      : location_(location), listener_(listener), threads_{OwnerThread(*this), OwnerThread(*this)} {}
+
+  LockResult tryLock(Acquired& acquired, Failure& failure) override;
+  bool startWait(Failure& failure) override;
+  void cancelWait() override;
+  bool waitHasEnded() const override { return waiting_->hasEnded(); }
+  LockResult finishWait(Acquired& acquired, Failure& failure) override;
+  Failure recordFailure() const override { return recordFailure_; }
+  void writeRecord(std::string_view json) override;
+  void unlock(Release how) override;
+  bool snapshot(MutexSnapshot& snapshot, Failure& failure) override;
+
+ private:
+  void waitEnded() override { listener_.onWaitEnded(); }
+  OwnerThread& freeThread() { return owner_ == &threads_[0] ? threads_[1] : threads_[0]; }
+  std::wstring objectName() const { return {location_.objectName.begin(), location_.objectName.end()}; }
+  bool open(Failure& failure);
+  LockResult settle(OwnerThread& thread, WaitOutcome outcome, DWORD error, Acquired& acquired, Failure& failure);
+
+  const MutexLocation location_;
+  Listener& listener_;
+  Handle mutex_;
+  RecordFile record_;
+  Failure recordFailure_;
+  // Two threads for the one mutex, the owner's and the one that waits behind it: the owner's own would get it again at once.
+  OwnerThread* owner_ = nullptr;
+  bool abandonedBefore_ = false;  // the kernel told the present owner so
+  bool recordWritten_ = false;    // by the present owner
+  OwnerThread* waiting_ = nullptr;
+  OwnerThread threads_[2];  // last: they call back into all of the above
+};
+
+bool Win32Mutex::open(Failure& failure) {
+  if (mutex_) return true;
+  if (!record_.isOpen() && !record_.open(location_, recordFailure_)) {
+    // A directory that is missing is a mistake in a path. All else is no reason not to lock.
+    if (recordFailure_.error == ERROR_PATH_NOT_FOUND) {
+      failure = recordFailure_;
+      return false;
+    }
+  } else {
+    recordFailure_ = {};
+  }
+  mutex_ = Handle(::CreateMutexExW(mutexSecurity(), objectName().c_str(), 0, kAccess));
+  if (mutex_) return true;
+  failure = {FailureKind::system, static_cast<int>(::GetLastError()), "CreateMutexEx", location_.path};
+  return false;
+}
+
+LockResult Win32Mutex::settle(OwnerThread& thread, WaitOutcome outcome, DWORD error, Acquired& acquired, Failure& failure) {
+  if (outcome == WaitOutcome::busy) return LockResult::busy;
+  if (outcome == WaitOutcome::failed) {
+    failure = {FailureKind::system, static_cast<int>(error), "WaitForSingleObject", location_.path};
+    return LockResult::failed;
+  }
+  owner_ = &thread;
+  abandonedBefore_ = outcome == WaitOutcome::abandoned;
+  acquired.abandoned = abandonedBefore_;
+  acquired.unrecorded = !record_.isOpen();
+  if (record_.isOpen() && record_.isMarkedHeld()) {
+    acquired.abandoned = true;
+    acquired.previousOwner = recordJson(record_.read());
+  }
+  return LockResult::acquired;
+}
+
+LockResult Win32Mutex::tryLock(Acquired& acquired, Failure& failure) {
+  if (!open(failure)) return LockResult::failed;
+  DWORD error = 0;
+  OwnerThread& thread = threads_[0];
+  const WaitOutcome outcome = thread.tryLock(mutex_.get(), error);
+  return settle(thread, outcome, error, acquired, failure);
+}
+
+bool Win32Mutex::startWait(Failure& failure) {
+  if (!open(failure)) return false;
+  DWORD error = 0;
+  OwnerThread& thread = freeThread();
+  if (thread.startWait(mutex_.get(), error)) {
+    waiting_ = &thread;
+    return true;
+  }
+  failure = {FailureKind::system, static_cast<int>(error), "CreateThread", location_.path};
+  return false;
+}
+
+// It may have got the mutex in the last moment. That it was abandoned then is for the next owner to hear.
+void Win32Mutex::cancelWait() {
+  const WaitOutcome outcome = waiting_->cancelWait();
+  if (outcome == WaitOutcome::acquired) waiting_->unlock();
+  if (outcome == WaitOutcome::abandoned) waiting_->end();
+  waiting_ = nullptr;
+}
+
+LockResult Win32Mutex::finishWait(Acquired& acquired, Failure& failure) {
+  OwnerThread& thread = *waiting_;
+  waiting_ = nullptr;
+  DWORD error = 0;
+  const WaitOutcome outcome = thread.finishWait(error);
+  return settle(thread, outcome, error, acquired, failure);
+}
+
+void Win32Mutex::writeRecord(std::string_view json) {
+  if (!record_.isOpen()) return;
+  record_.writeHeld(json);
+  recordWritten_ = true;
+}
+
+void Win32Mutex::unlock(Release how) {
+  // Marked before it is unlocked: the other way round would mark the next owner's record.
+  if (how == Release::clean && record_.isOpen()) record_.writeFree();
+  const bool tellNext = how == Release::abandoned || (how == Release::undelivered && abandonedBefore_);
+  if (tellNext) owner_->end();
+  else owner_->unlock();
+  owner_ = nullptr;
+  abandonedBefore_ = false;
+  recordWritten_ = false;
+}
+
+bool Win32Mutex::snapshot(MutexSnapshot& snapshot, Failure& failure) {
+  const Handle existing(mutex_ ? nullptr : ::OpenMutexW(kAccess, FALSE, objectName().c_str()));
+  const HANDLE mutex = mutex_ ? mutex_.get() : existing.get();
+  if (mutex == nullptr) {
+    const DWORD error = ::GetLastError();
+    failure = {FailureKind::system, static_cast<int>(error), "OpenMutex", location_.path};
+    return error == ERROR_FILE_NOT_FOUND;  // nobody uses it
+  }
+  MutantBasicInformation state = {};
+  const NtQueryMutant query = ntQueryMutant();
+  snapshot.held = query != nullptr && query(mutex, kMutantBasic, &state, sizeof state, nullptr) >= 0 && state.currentCount < 1;
+  if (!snapshot.held) return true;
+  if (owner_ != nullptr) {
+    snapshot.kernelPid = static_cast<long>(::GetCurrentProcessId());
+  } else {
+    MutantOwnerInformation owner = {};
+    if (query(mutex, kMutantOwner, &owner, sizeof owner, nullptr) >= 0) {
+      snapshot.kernelPid = static_cast<long>(reinterpret_cast<uintptr_t>(owner.process));
+    }
+  }
+  Failure ignored;
+  if (!record_.isOpen() && !record_.open(location_, ignored)) return true;
+  if (owner_ != nullptr && !recordWritten_) return true;  // it is still the previous owner's
+  // Torn while the owner is just writing it, which takes less than a microsecond.
+  for (int attempt = 0; attempt < kTornReads && snapshot.record.empty(); attempt++) {
+    const std::string bytes = record_.read();
+    snapshot.recordIsOwners = isMarkedHeld(bytes);
+    snapshot.record = recordJson(bytes);
+    if (!snapshot.recordIsOwners) break;
+  }
+  return true;
+}
+
+// Keeps the addon's code mapped when the last environment that loaded it ends: an owner thread may still be in it.
+void pinLibrary() {
+  HMODULE self;
+  ::GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_PIN,
+                       reinterpret_cast<LPCWSTR>(&pinLibrary), &self);
+}
+
+}  // namespace
+
+std::unique_ptr<PlatformMutex> PlatformMutex::open(const MutexLocation& location, Listener& listener) {
+  static const bool pinned = (pinLibrary(), true);
+  (void)pinned;
+  return std::make_unique<Win32Mutex>(location, listener);
+}
+
+unsigned long localScopeId() {
+  DWORD session = 0;
+  ::ProcessIdToSessionId(::GetCurrentProcessId(), &session);
+  return session;
+}
+
+// Records on a network drive are refused one by one (record_file.cc); the lock itself never lies in a file.
+const char* unsafeFileSystem(const std::string&) { return nullptr; }
+
+}  // namespace os_mutex

@@ -1,0 +1,71 @@
+// Linux and macOS: a mutex is a file, and its failures are errno's.
+import os from 'node:os'
+import path from 'node:path'
+import { getSystemErrorName } from 'node:util'
+import { addon, type NativeFailure } from './addon.ts'
+import { MutexAccessError, MutexError } from './errors.ts'
+import type { LockHome, MutexLocation, MutexPlatform } from './location.ts'
+import { encodeMutexName, FILE_PREFIX, type ParsedName } from './mutex-name.ts'
+
+export const ELSEWHERE = 'or choose another directory by OS_MUTEX_DIR or the option "directory"'
+
+function locate({ scope, base }: ParsedName, { directory }: LockHome): MutexLocation {
+  const fileName = FILE_PREFIX + encodeMutexName(base)
+  if (scope === 'global') return { path: path.join(directory, fileName), ownDirectory: undefined, objectName: '' }
+  const ownDirectory = path.join(directory, `${FILE_PREFIX}u${addon.localScopeId()}`)
+  return { path: path.join(ownDirectory, fileName), ownDirectory, objectName: '' }
+}
+
+function explain(what: string, failure: NativeFailure): MutexError {
+  const cause = { cause: failure }
+  switch (failure.kind) {
+    case 'notRegularFile':
+      return new MutexError(
+        'ERR_MUTEX_LOCK_FILE',
+        `${what}${failure.path} is in the way of the lock file: it is a link, directory, FIFO or device. Remove it, ${ELSEWHERE}.`,
+        cause,
+      )
+    case 'hardLinked':
+      return new MutexError(
+        'ERR_MUTEX_LOCK_FILE',
+        `${what}the lock file ${failure.path} has a second name (hard link), so writing to it could damage another file. Remove it, ${ELSEWHERE}.`,
+        cause,
+      )
+    case 'foreignDirectory':
+      return new MutexAccessError(
+        `${what}the directory ${failure.path} must be a real directory that belongs to user ${process.geteuid?.()} and that nobody else may write to. Remove or repair it, ${ELSEWHERE}.`,
+        cause,
+      )
+    case 'system':
+      return fromErrno(what, failure)
+  }
+}
+
+function errnoName(errno: number): string {
+  return errno === 0 ? 'OK' : getSystemErrorName(-errno)
+}
+
+function fromErrno(what: string, failure: NativeFailure): MutexError {
+  const cause = { cause: failure }
+  const told = `${failure.syscall} on ${failure.path} failed with ${errnoName(failure.errno)}`
+  switch (failure.errno) {
+    case os.constants.errno.EACCES:
+    case os.constants.errno.EPERM:
+    case os.constants.errno.EROFS:
+      return new MutexAccessError(
+        `${what}${told}. The lock file or its directory belongs to another user or is read-only: make it writable for this user (a Global\\ lock file has mode 666), ${ELSEWHERE}.`,
+        cause,
+      )
+    case os.constants.errno.ENOENT:
+    case os.constants.errno.ENOTDIR:
+      return new MutexError(
+        'ERR_MUTEX_LOCK_FILE',
+        `${what}${told}: its directory does not exist. Create it, ${ELSEWHERE}.`,
+        cause,
+      )
+    default:
+      return new MutexError('ERR_MUTEX_SYSTEM', `${what}${told}.`, cause)
+  }
+}
+
+export const posixPlatform: MutexPlatform = { defaultHome: '/tmp', locate, explain }

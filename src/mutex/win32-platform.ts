@@ -1,0 +1,81 @@
+// Windows: a mutex is an object of the kernel, beside which a file holds the owner's record. Failures are Win32 error codes.
+import { createHash } from 'node:crypto'
+import path from 'node:path'
+import { addon, type NativeFailure } from './addon.ts'
+import { MutexAccessError, MutexArgumentError, MutexError } from './errors.ts'
+import type { LockHome, MutexLocation, MutexPlatform } from './location.ts'
+import { encodeMutexName, FILE_PREFIX, type ParsedName } from './mutex-name.ts'
+
+/** What Windows itself keeps in the directories of named objects, and our own hashed names. */
+const RESERVED = /^(global|local|session|restricted|appcontainernamedobjects|os-mutex-[0-9a-f]{64})$/i
+
+/**
+ * The name that the kernel knows. In the default home it is the very name that was given, so that any program that calls
+ * CreateMutex with it takes part. Each other home has mutexes of its own.
+ */
+function objectName({ scope, base }: ParsedName, home: LockHome): string {
+  // A name without a prefix is Local. To add one could make it longer than MAX_PATH.
+  const prefix = scope === 'global' ? 'Global\\' : ''
+  if (home.isDefault && !RESERVED.test(base)) return prefix + base
+  const inHome = `${home.isDefault ? '' : home.directory.toLowerCase()}\0${base}`
+  return `${prefix}os-mutex-${createHash('sha256').update(inHome, 'utf16le').digest('hex')}`
+}
+
+function locate(name: ParsedName, home: LockHome): MutexLocation {
+  // No encoded name has a "~".
+  const scope = name.scope === 'global' ? '' : `s${addon.localScopeId()}~`
+  return {
+    path: path.win32.join(home.directory, FILE_PREFIX + scope + encodeMutexName(name.base)),
+    ownDirectory: home.isDefault ? home.directory : undefined,
+    objectName: objectName(name, home),
+  }
+}
+
+// Winerror.h
+const ERROR_FILE_NOT_FOUND = 2
+const ERROR_PATH_NOT_FOUND = 3
+const ERROR_ACCESS_DENIED = 5
+const ERROR_INVALID_HANDLE = 6
+const ERROR_INVALID_NAME = 123
+const ERROR_BAD_PATHNAME = 161
+const ERROR_FILENAME_EXCED_RANGE = 206
+
+function explain(what: string, failure: NativeFailure): MutexError | TypeError {
+  const cause = { cause: failure }
+  const told = `${failure.syscall} failed with Win32 error ${failure.errno}`
+  if (failure.syscall === 'CreateFile' || failure.syscall === 'CreateDirectory') {
+    return new MutexError(
+      'ERR_MUTEX_LOCK_FILE',
+      `${what}${told} on ${failure.path}: its directory does not exist. Create it, or choose another directory by OS_MUTEX_DIR or the option "directory".`,
+      cause,
+    )
+  }
+  switch (failure.errno) {
+    case ERROR_ACCESS_DENIED:
+      return new MutexAccessError(
+        `${what}${told} (access denied): another program made a mutex of this name and does not let this user have it. End that program, ` +
+          'have it grant SYNCHRONIZE and MUTEX_MODIFY_STATE to this user, or use another name.',
+        cause,
+      )
+    case ERROR_INVALID_HANDLE:
+      return new MutexError(
+        'ERR_MUTEX_NAME_TAKEN',
+        `${what}${told}: an event, semaphore, section or other object that is no mutex has this name. Use another name.`,
+        cause,
+      )
+    case ERROR_FILE_NOT_FOUND:
+    case ERROR_PATH_NOT_FOUND:
+    case ERROR_INVALID_NAME:
+    case ERROR_BAD_PATHNAME:
+    case ERROR_FILENAME_EXCED_RANGE:
+      return new MutexArgumentError('ERR_MUTEX_INVALID_NAME', `${what}${told}: Windows refuses this name.`, cause)
+    default:
+      return new MutexError('ERR_MUTEX_SYSTEM', `${what}${told}.`, cause)
+  }
+}
+
+export const win32Platform: MutexPlatform = {
+  defaultHome: path.win32.join(process.env.ProgramData || 'C:\\ProgramData', 'os-mutex'),
+  locate,
+  explain,
+}
