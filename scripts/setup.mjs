@@ -51,7 +51,7 @@ function filesIn(directory) {
 function installPackages() {
   const npm = process.env.npm_execpath
   const args = ['ci', '--ignore-scripts', '--no-audit', '--no-fund']
-  whenChanged('node_modules/.os-mutex-installed', ['package.json', 'package-lock.json'], () =>
+  whenChanged('node_modules/.os-mutex-installed', ['package-lock.json'], () =>
     npm === undefined ? run('npm', args) : run(process.execPath, [npm, ...args]),
   )
 }
