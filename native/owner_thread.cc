@@ -36,11 +36,13 @@ void OwnerThread::post(Command command) {
 // Asks for `command`, of a new thread where there is none or the old one has expired: it takes no more orders.
 bool OwnerThread::order(Command command, DWORD& error) {
   if (thread_) {
+    bool expired;
     {
       Guard guard(lock_);
-      if (!expired_) post(command);
+      expired = expired_;
+      if (!expired) post(command);
     }
-    if (busy_) {
+    if (!expired) {
       ::WakeConditionVariable(&ordered_);
       return true;
     }

@@ -37,9 +37,17 @@ RecordFile::~RecordFile() {
 bool RecordFile::open(const MutexLocation& location, Failure& failure) {
   if (isOpen()) return true;
   if (!location.ownDirectory.empty() && !prepareHome(location.ownDirectory, failure)) return false;
+  return map(OPEN_ALWAYS, location, failure);
+}
+
+bool RecordFile::openExisting(const MutexLocation& location, Failure& failure) {
+  return isOpen() || map(OPEN_EXISTING, location, failure);
+}
+
+bool RecordFile::map(DWORD disposition, const MutexLocation& location, Failure& failure) {
   // No FILE_SHARE_DELETE: a file that vanished would hide its owners from those who come later.
   file_ = Handle(::CreateFileW(widePath(location.path).c_str(), GENERIC_READ | GENERIC_WRITE,
-                               FILE_SHARE_READ | FILE_SHARE_WRITE, recordFileSecurity(), OPEN_ALWAYS,
+                               FILE_SHARE_READ | FILE_SHARE_WRITE, recordFileSecurity(), disposition,
                                FILE_ATTRIBUTE_NORMAL | FILE_FLAG_OPEN_REPARSE_POINT, nullptr));
   if (!file_) return fail(failure, FailureKind::system, ::GetLastError(), "CreateFile", location.path);
   if (!check(location, failure)) {

@@ -20,6 +20,8 @@ class RecordFile {
   // Opens or makes the file, refusing everything that is not a plain file of our own kind. Keeps it open: while it is mapped
   // nobody can shorten or remove it.
   bool open(const MutexLocation& location, Failure& failure);
+  // The same, but makes nothing.
+  bool openExisting(const MutexLocation& location, Failure& failure);
   bool isOpen() const { return view_ != nullptr; }
 
   bool isMarkedHeld() const;
@@ -29,6 +31,7 @@ class RecordFile {
   void writeFree();
 
  private:
+  bool map(DWORD disposition, const MutexLocation& location, Failure& failure);
   bool check(const MutexLocation& location, Failure& failure) const;
 
   Handle file_;

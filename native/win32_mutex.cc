@@ -75,16 +75,12 @@ class Win32Mutex final : public PlatformMutex, private OwnerThread::Client {
 };
 
 bool Win32Mutex::open(Failure& failure) {
-  if (mutex_) return true;
-  if (!record_.isOpen() && !record_.open(location_, recordFailure_)) {
-    // A directory that is missing is a mistake in a path. All else is no reason not to lock.
-    if (recordFailure_.error == ERROR_PATH_NOT_FOUND) {
-      failure = recordFailure_;
-      return false;
-    }
-  } else {
-    recordFailure_ = {};
+  // A directory that is missing is a mistake in a path. All else is no reason not to lock.
+  if (!record_.open(location_, recordFailure_) && recordFailure_.error == ERROR_PATH_NOT_FOUND) {
+    failure = recordFailure_;
+    return false;
   }
+  if (mutex_) return true;
   mutex_ = Handle(::CreateMutexExW(mutexSecurity(), objectName().c_str(), 0, kAccess));
   if (mutex_) return true;
   failure = {FailureKind::system, static_cast<int>(::GetLastError()), "CreateMutexEx", location_.path};
@@ -182,7 +178,7 @@ bool Win32Mutex::snapshot(MutexSnapshot& snapshot, Failure& failure) {
     }
   }
   Failure ignored;
-  if (!record_.isOpen() && !record_.open(location_, ignored)) return true;
+  if (!record_.openExisting(location_, ignored)) return true;
   if (owner_ != nullptr && !recordWritten_) return true;  // it is still the previous owner's
   // Torn while the owner is just writing it, which takes less than a microsecond.
   for (int attempt = 0; attempt < kTornReads && snapshot.record.empty(); attempt++) {

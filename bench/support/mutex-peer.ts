@@ -1,4 +1,5 @@
-// One process of the hand-off measurements: the same lines in and out as bench/peer/flock_peer.c's `wait` and `hold`.
+// One process of the hand-off measurements: the same lines in and out as `wait` and `hold` of the peers in bench/peer. `wait-sync`
+// blocks its thread.
 import { createInterface } from 'node:readline'
 import { NamedMutex } from 'os-mutex'
 
@@ -9,7 +10,7 @@ const mutex = new NamedMutex(name, { directory })
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
 
 while (!(await lines.next()).done) {
-  const lock = await mutex.acquire()
+  const lock = mode === 'wait-sync' ? mutex.acquireSync() : await mutex.acquire()
   const locked = process.hrtime.bigint()
   process.stdout.write(`${locked}\n`)
   if ((await lines.next()).done) break

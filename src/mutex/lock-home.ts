@@ -17,7 +17,7 @@ export function lockHome(directory: string | undefined): LockHome {
     throw new MutexArgumentError('ERR_MUTEX_INVALID_ARGUMENT', 'The option "directory" must be the path of a directory')
   }
   const given = path.resolve(chosen)
-  const isDefault = given === defaultHome
+  const isDefault = path.relative(given, defaultHome) === '' // on Windows in any case of letters
   const home = homes.get(given) ?? realPath(given)
   // One that does not exist yet is looked at again the next time.
   if (home === undefined) return { directory: given, isDefault }
