@@ -1,5 +1,5 @@
-// Makes a checkout ready to build and run, on a machine that has only Node, npm, Python 3, make and a C++ compiler. Uses nothing
-// that would have to be installed first.
+// Makes a checkout ready to build and run, on a machine that has only Node, npm, Python 3, make and a C++ compiler (on Windows:
+// Visual Studio's). Uses nothing that would have to be installed first.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs'
@@ -52,7 +52,9 @@ function installPackages() {
   const npm = process.env.npm_execpath
   const args = ['ci', '--ignore-scripts', '--no-audit', '--no-fund']
   whenChanged('node_modules/.os-mutex-installed', ['package-lock.json'], () =>
-    npm === undefined ? run('npm', args) : run(process.execPath, [npm, ...args]),
+    npm === undefined
+      ? run('npm', args, { shell: process.platform === 'win32' }) // npm.cmd
+      : run(process.execPath, [npm, ...args]),
   )
 }
 
@@ -64,9 +66,12 @@ function headerOptions() {
 }
 
 function buildAddon() {
-  requireTool('python3', 'python3')
-  requireTool('make', 'make')
-  requireTool(process.env.CXX ?? 'g++', 'g++')
+  // On Windows node-gyp itself looks for Python and Visual Studio, and says what is missing.
+  if (process.platform !== 'win32') {
+    requireTool('python3', 'python3')
+    requireTool('make', 'make')
+    requireTool(process.env.CXX ?? 'g++', 'g++')
+  }
   // node-addon-api's version is in the lock file.
   whenChanged('build/.os-mutex-built', ['binding.gyp', 'package-lock.json', ...filesIn('native')], () =>
     run(process.execPath, [
