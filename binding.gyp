@@ -41,12 +41,8 @@
           ],
           "defines": ["NOMINMAX", "UNICODE", "WIN32_LEAN_AND_MEAN", "_WIN32_WINNT=0x0A00"],
           "libraries": ["-ladvapi32.lib"],
-          "msvs_settings": {
-            "VCCLCompilerTool": {
-              "AdditionalOptions": ["/std:c++17", "/W4", "/WX", "/utf-8"],
-              "ExceptionHandling": 0
-            }
-          }
+          # The standard library's own exceptions end the process, as elsewhere, but need their tables.
+          "msvs_settings": {"VCCLCompilerTool": {"ExceptionHandling": 1, "AdditionalOptions": ["/utf-8"]}}
         }],
         ["OS=='linux'", {
           "sources": ["native/posix_os_linux.cc", "native/process_identity_linux.cc"],
