@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import * as osMutex from 'os-mutex'
@@ -16,7 +16,10 @@ const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as
   gypfile: boolean
 }
 // By its own resolution, wherever node_modules is.
-const loader = dirname(createRequire(join(root, 'package.json')).resolve('node-gyp-build/package.json'))
+const requireHere = createRequire(join(root, 'package.json'))
+const loader = dirname(requireHere.resolve('node-gyp-build/package.json'))
+/** The addon that the tests run with: built here, or a prebuild. */
+const addonFile = (requireHere('node-gyp-build') as { resolve(directory: string): string }).resolve(root)
 
 /** A project that has only this package installed, and of its dependencies only what `os-mutex` itself may need. */
 class Installed implements Disposable {
@@ -28,7 +31,7 @@ class Installed implements Disposable {
     cpSync(join(root, 'package.json'), join(this.package, 'package.json'))
     cpSync(join(root, 'dist'), join(this.package, 'dist'), { recursive: true })
     cpSync(loader, join(this.path, 'node_modules/node-gyp-build'), { recursive: true, dereference: true })
-    if (addon) cpSync(join(root, 'build/Release/os_mutex.node'), join(this.package, 'build/Release/os_mutex.node'))
+    if (addon) cpSync(addonFile, join(this.package, relative(root, addonFile)))
   }
 
   run(...args: string[]): string {
@@ -105,8 +108,7 @@ test('installing the package runs nothing on the user’s machine', () => {
 test('the addon needs nothing but the C and C++ libraries, and no newer ones than glibc 2.28', {
   skip: process.platform !== 'linux',
 }, (t) => {
-  const addon = join(root, 'build/Release/os_mutex.node')
-  const { status, stdout } = spawnSync('objdump', ['-T', addon], { encoding: 'utf8' })
+  const { status, stdout } = spawnSync('objdump', ['-T', addonFile], { encoding: 'utf8' })
   if (status !== 0) return t.skip('objdump is not installed')
   const versions = [...stdout.matchAll(/GLIBC_2\.(\d+)/g)].map((found) => Number(found[1]))
   assert.ok(Math.max(0, ...versions) <= 34, `needs glibc 2.${Math.max(...versions)}`)
