@@ -1,7 +1,5 @@
-// Finds and loads the native addon. Everything native that TypeScript knows is declared here.
-import { createRequire } from 'node:module'
-import { fileURLToPath } from 'node:url'
-import { MutexError } from './errors.ts'
+// Everything native that TypeScript knows is declared here.
+import { loadAddon } from './addon-loader.ts'
 
 /** 0: none. Else names one acquisition: odd when the mutex was abandoned, with bit 1 set when it keeps no owner record. */
 export type Token = number
@@ -54,25 +52,4 @@ export interface Addon {
   localScopeId(): number
 }
 
-const packageRoot = fileURLToPath(new URL('../..', import.meta.url))
-
-/** Loads the addon of this platform from `prebuilds/` or `build/`. Throws `ERR_MUTEX_ADDON_NOT_FOUND`. */
-function load(): Addon {
-  const require = createRequire(import.meta.url)
-  try {
-    const find = require('node-gyp-build') as (directory: string) => Addon
-    return find(packageRoot)
-  } catch (cause) {
-    const target = `${process.platform}-${process.arch}, Node ${process.versions.node}`
-    throw new MutexError(
-      'ERR_MUTEX_ADDON_NOT_FOUND',
-      `The native part of os-mutex could not be loaded for ${target}. Looked in ${packageRoot}build and ` +
-        `${packageRoot}prebuilds. To build it (needs Python, make and a C++ compiler), run ` +
-        `"npm install --no-save node-addon-api && npx node-gyp rebuild" in ${packageRoot}. ` +
-        `Reason: ${cause instanceof Error ? cause.message : String(cause)}`,
-      { cause },
-    )
-  }
-}
-
-export const addon: Addon = load()
+export const addon = loadAddon() as Addon

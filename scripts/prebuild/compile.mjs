@@ -1,0 +1,55 @@
+// One addon for one target, the same bytes wherever and whenever it is built.
+import { spawnSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import path from 'node:path'
+import { readGyp } from './gyp.mjs'
+import { entryPoints } from './targets.mjs'
+
+const linkFlags = {
+  linux: (scratch) => [`-Wl,--version-script=${versionScript(scratch)}`, '-Wl,--gc-sections'],
+  win: () => ['-Wl,--gc-sections'],
+  // Node-API is in the program that loads the addon.
+  mac: () => ['-Wl,-undefined,dynamic_lookup', '-Wl,-dead_strip'],
+}
+
+/** Compiles into `output`. `scratch` takes what the linker leaves beside it. */
+export function compile({ root, toolchain, cache, scratch, os, triple, output }) {
+  const gyp = readGyp(path.join(root, 'binding.gyp'), os)
+  // node-gyp's Visual C++ has a hook of its own for what this file does.
+  if (os === 'win') gyp.sources.push('native/win32_node_api.cc')
+  const args = [
+    ...['c++', '-target', triple, '-shared', '-Os', '-s', '-ffunction-sections', '-fdata-sections'],
+    ...(os === 'win' ? [] : ['-fPIC']),
+    ...[...gyp.cflags, ...gyp.cflags_cc],
+    // A path in the file would differ from machine to machine.
+    ...[root, cache, scratch].map((folder) => `-ffile-prefix-map=${folder}=.`),
+    // node-gyp's own define, by which Node-API's headers import instead of export on Windows.
+    ...['BUILDING_NODE_EXTENSION', ...gyp.defines].map((define) => `-D${define}`),
+    ...toolchain.includes.flatMap((folder) => ['-isystem', folder]),
+    ...gyp.sources.map((source) => path.join(root, source)),
+    ...gyp.libraries.map((library) => library.replace(/\.lib$/, '')),
+    ...linkFlags[os](scratch),
+    // Without a folder: on macOS the file holds this as its own name.
+    ...['-o', path.basename(output)],
+  ]
+  const result = spawnSync(toolchain.zig, args, {
+    cwd: scratch,
+    encoding: 'utf8',
+    // Nothing of the user's that a compiler listens to (CPATH, SDKROOT, …).
+    env: {
+      PATH: process.env.PATH,
+      HOME: scratch,
+      LC_ALL: 'C',
+      ZIG_LOCAL_CACHE_DIR: cache,
+      ZIG_GLOBAL_CACHE_DIR: cache,
+    },
+  })
+  if (result.status !== 0) throw new Error(`${triple} did not compile:\n${result.error?.message ?? result.stderr}`)
+}
+
+/** The C++ library inside is nobody else's business, and would clash with another addon's. */
+function versionScript(scratch) {
+  const file = path.join(scratch, 'exports.map')
+  writeFileSync(file, `{ global: ${entryPoints.join('; ')}; local: *; };\n`)
+  return file
+}
