@@ -28,6 +28,49 @@ test('hf: sources lead to the hub or its mirror, and are named as node-llama-cpp
   }
 })
 
+test('a name that means something else on Windows is refused on every system, and one that only looks so is not', () => {
+  const url = 'https://x.test/m.gguf'
+  const refused = [
+    'con',
+    'CON.gguf',
+    'Nul.tar.gguf',
+    'aux.gguf',
+    'prn',
+    'com1.gguf',
+    'COM0',
+    'lpt9.gguf',
+    'lpt².gguf',
+    'nul .gguf',
+    'CONIN$',
+    'conout$.gguf',
+    'clock$',
+    'MODEL~1.GGU',
+    'model~12',
+    'a~1.x',
+    'x:y',
+    'x.gguf:stream',
+    'name.',
+    'name. .',
+  ]
+  for (const fileName of refused) {
+    const error = { code: 'ERR_MODEL_INVALID_SOURCE', message: /cannot name a model file; give a `fileName`/ }
+    assert.throws(() => resolveSource({ url, fileName }, none), error, fileName)
+    assert.throws(() => resolveSource(`https://x.test/${encodeURIComponent(fileName)}`, none), error, fileName)
+  }
+  const taken = [
+    'console.gguf',
+    'com10.gguf',
+    'my con.gguf',
+    'auxiliary',
+    'a~1.gguf',
+    'model~x.ggu',
+    'long-model~1.ggu',
+    '~.gguf',
+  ]
+  for (const fileName of taken) assert.equal(resolveSource({ url, fileName }, none).fileName, fileName)
+  assert.equal(resolveSource('hf:ann/repo/con.gguf', none).fileName, 'hf_ann_repo_con.gguf')
+})
+
 test('sources are told apart by their whole URL', () => {
   const key = (url: string) => resolveSource(url, none).key
   assert.notEqual(key('https://x.test/m.gguf?a'), key('https://x.test/m.gguf?b'))

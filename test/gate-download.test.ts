@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { LlamaModelGate, type ModelProgress } from 'os-mutex/llama'
 import { GateFolder } from './support/gate-folder.ts'
+import { withFolderLinks } from './support/gate-links.ts'
 import { GateProcess } from './support/gate-process.ts'
 import { ModelServer, type ModelServerOptions } from './support/model-server.ts'
 import { makeTinyGguf, type TinyGguf } from './support/tiny-gguf.ts'
@@ -143,8 +144,8 @@ test('a file whose owner died before releasing is verified before anybody gets i
 
   // As if the owner had published the file and died right then, with a disk that lost a byte.
   const elsewhere = join(scene.folder.path, 'elsewhere')
+  await owner.freeze()
   server.resume('/a.gguf')
-  owner.freeze()
   await new LlamaModelGate({ ...scene.folder.options, modelsDirectory: elsewhere }).ensureModel(url)
   await damage(elsewhere)
   for (const name of await readdir(elsewhere)) await rename(join(elsewhere, name), join(scene.folder.models, name))
@@ -167,10 +168,10 @@ test('a file that is there is answered without a lock and without a request', as
   assert.equal(scene.server.requests('/a.gguf').length, requests)
 })
 
-test('a folder named by a link is the same folder', async () => {
+test('a folder named by a link is the same folder', withFolderLinks, async () => {
   await using scene = await Scene.create()
   const link = join(scene.folder.path, 'link')
-  await symlink(scene.folder.models, link)
+  await symlink(scene.folder.models, link, 'junction')
   const child = await scene.child({ ...scene.folder.options, modelsDirectory: link })
   const held = await scene.folder.mutex('Download', scene.path).acquire()
   const call = child.ensureModel(scene.url)
@@ -225,9 +226,8 @@ test('the download is unlocked before the load begins', async () => {
   const big = makeTinyGguf({ path: scene.model.path, bytes: 64 * MEBIBYTE })
   scene.server.serve('/a.gguf', big.path)
   const child = await scene.child()
-  const call = child.load(scene.url, { useMmap: false })
-  await child.seen((message) => message.is === 'load')
-  child.freeze()
+  const call = child.load(scene.url, {}, 'load')
+  await child.frozen()
   assert.equal(child.loads[0]?.toMs, Infinity)
   assert.equal(scene.isLocked, false)
   assert.equal(scene.folder.mutex('Model', scene.path).query().held, true)
@@ -242,9 +242,8 @@ test('a published file is verified before the load that follows a load that died
   await new LlamaModelGate(scene.folder.options).ensureModel(scene.url)
   const owner = await scene.child()
   const waiter = await scene.child()
-  const doomed = owner.loadModel({ modelPath: scene.path, useMmap: false })
-  await doomed.seen((message) => message.is === 'load-progress')
-  owner.freeze()
+  owner.loadModel({ modelPath: scene.path }, 'load')
+  await owner.frozen()
   const waiting = waiter.loadModel({ modelPath: scene.path })
   await waiting.seen((message) => message.is === 'wait')
   await damage(scene.folder.models)

@@ -4,21 +4,18 @@ import { symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { GateFolder } from './support/gate-folder.ts'
+import { withFileLinks } from './support/gate-links.ts'
+import { otherNames } from './support/gate-paths.ts'
 import { GateProcess } from './support/gate-process.ts'
 import { makeTinyGguf } from './support/tiny-gguf.ts'
 
 const MEBIBYTE = 1024 * 1024
 
-test('loads of one file never overlap, by whatever link it is named', async () => {
-  await using folder = await GateFolder.create()
-  const { path } = makeTinyGguf({ path: join(folder.models, 'a.gguf'), bytes: 24 * MEBIBYTE })
-  const link = join(folder.path, 'link.gguf')
-  await symlink(path, link)
-
+async function assertNoOverlap(folder: GateFolder, path: string, otherName: string): Promise<void> {
   const children = await Promise.all(Array.from({ length: 5 }, () => GateProcess.start(folder.options)))
   try {
     const calls = children.map((child, index) =>
-      child.loadModel({ modelPath: index % 2 === 0 ? path : link, useMmap: false }),
+      child.loadModel({ modelPath: index % 2 === 0 ? path : otherName, useMmap: false }),
     )
     for (const { tokens } of await Promise.all(calls.map((call) => call.result))) assert.ok(tokens > 0)
 
@@ -31,6 +28,20 @@ test('loads of one file never overlap, by whatever link it is named', async () =
   } finally {
     await Promise.all(children.map((child) => child.kill()))
   }
+}
+
+test('loads of one file never overlap, by whatever path it is named', async () => {
+  await using folder = await GateFolder.create()
+  const { path } = makeTinyGguf({ path: join(folder.models, 'a.gguf'), bytes: 24 * MEBIBYTE })
+  await assertNoOverlap(folder, path, otherNames(path).at(-1) ?? path)
+})
+
+test('loads of one file never overlap, by whatever link it is named', withFileLinks, async () => {
+  await using folder = await GateFolder.create()
+  const { path } = makeTinyGguf({ path: join(folder.models, 'a.gguf'), bytes: 24 * MEBIBYTE })
+  const link = join(folder.path, 'link.gguf')
+  await symlink(path, link, 'file')
+  await assertNoOverlap(folder, path, link)
 })
 
 test('a file loads while another one is being loaded', async () => {
@@ -39,9 +50,8 @@ test('a file loads while another one is being loaded', async () => {
   const free = makeTinyGguf({ path: join(folder.models, 'b.gguf') }).path
   await using owner = await GateProcess.start(folder.options)
   await using child = await GateProcess.start(folder.options)
-  const loading = owner.loadModel({ modelPath: busy, useMmap: false })
-  await loading.seen((message) => message.is === 'load-progress')
-  owner.freeze()
+  owner.loadModel({ modelPath: busy }, 'load')
+  await owner.frozen()
   assert.ok((await child.loadModel({ modelPath: free }).result).tokens > 0)
   assert.equal(folder.mutex('Model', busy).query().owner?.pid, owner.pid)
 })
@@ -52,9 +62,8 @@ test('when an owner is killed in mid-load, the next waiter loads', async () => {
   await using owner = await GateProcess.start(folder.options)
   await using waiter = await GateProcess.start(folder.options)
 
-  const doomed = owner.loadModel({ modelPath: path, useMmap: false })
-  await doomed.seen((message) => message.is === 'load-progress')
-  owner.freeze()
+  owner.loadModel({ modelPath: path, useMmap: false }, 'load-progress')
+  await owner.frozen()
   const waiting = waiter.loadModel({ modelPath: path, useMmap: false })
   await waiting.seen((message) => message.is === 'wait')
   assert.equal(owner.loads[0]?.toMs, Infinity, 'the owner was to be in the middle of its load')
@@ -70,9 +79,8 @@ test('a load that waits too long says who is loading, and leaves nothing behind'
   await using owner = await GateProcess.start(folder.options)
   await using waiter = await GateProcess.start({ ...folder.options, loadTimeoutMs: 150 })
 
-  const loading = owner.loadModel({ modelPath: path, useMmap: false })
-  await loading.seen((message) => message.is === 'load-progress')
-  owner.freeze()
+  const loading = owner.loadModel({ modelPath: path, useMmap: false }, 'load-progress')
+  await owner.frozen()
   const seen = folder.mutex('Model', path).query()
   assert.equal(seen.owner?.purpose, 'load a.gguf')
   assert.equal(seen.owner?.progress?.total, 100)

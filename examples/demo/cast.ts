@@ -1,6 +1,7 @@
 // Starts the participants: real processes, one of which hosts worker threads.
 import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
+import { thaw } from '../../test/support/gate-freeze.ts'
 import { atExit } from './at-exit.ts'
 import { type Briefing, monotonicMs, type Order, type Report } from './protocol.ts'
 import { ParticipantRecord } from './record.ts'
@@ -59,13 +60,19 @@ export class Participant {
     if (child.connected) child.send(this.#index === undefined ? order : [this.#index, order])
   }
 
-  /** SIGSTOP: all its threads stand still, in the middle of whatever they do. */
-  freeze(): void {
-    this.#process.child.kill('SIGSTOP')
+  /** It stands still, in the middle of whatever it does: by SIGSTOP or, on Windows, which has none, because it is told to. */
+  async freeze(): Promise<void> {
+    if (process.platform !== 'win32') {
+      this.#process.child.kill('SIGSTOP')
+      return
+    }
+    this.record.isFrozen = false
+    this.tell('freeze')
+    await this.until(({ isFrozen }) => isFrozen)
   }
 
   thaw(): void {
-    this.#process.child.kill('SIGCONT')
+    thaw(this.#process.child.pid ?? 0)
   }
 
   /** SIGKILL: it gets no chance to clean up. Resolves when the kernel has taken it down. */

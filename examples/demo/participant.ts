@@ -5,6 +5,7 @@ import { isMainThread, parentPort, threadId } from 'node:worker_threads'
 import { LlamaCompletion, LlamaLogLevel, type LlamaModel } from 'node-llama-cpp'
 import type { AbandonedEvent, AcquireEvent } from 'os-mutex'
 import { type GateEvent, LlamaModelGate } from 'os-mutex/llama'
+import { freezeSelf } from '../../test/support/gate-freeze.ts'
 import { type Briefing, monotonicMs, type Order, type Unstamped } from './protocol.ts'
 
 const PROMPT = 'Once upon a time'
@@ -42,9 +43,14 @@ const llama = await gate.getLlama({
 
 function obey(order: Order): void {
   if (order === 'quit') process.exit()
-  perform().catch((error: Error & { code?: string }) =>
-    report({ is: 'failed', message: `${error.code ?? error.name}: ${error.message}` }),
-  )
+  if (order === 'freeze') {
+    report({ is: 'frozen' })
+    freezeSelf()
+  } else {
+    perform().catch((error: Error & { code?: string }) =>
+      report({ is: 'failed', message: `${error.code ?? error.name}: ${error.message}` }),
+    )
+  }
 }
 
 if (isMainThread) process.on('message', obey).once('disconnect', () => process.exit())

@@ -107,7 +107,7 @@ export class Play {
    * Gives whether it was killed.
    */
   async #killAt(victim: Participant, work: 'downloading' | 'loading'): Promise<boolean> {
-    victim.freeze()
+    await victim.freeze()
     await unreadReports()
     const { record } = victim
     const mutex = record.mutexes.find((name) => name.includes(work === 'loading' ? '_Model_' : '_Download_'))
@@ -123,7 +123,8 @@ export class Play {
   }
 
   #query(mutex: string): ReturnType<NamedMutex['query']> {
-    return new NamedMutex(mutex, { directory: this.#locks }).query()
+    using instance = new NamedMutex(mutex, { directory: this.#locks })
+    return instance.query()
   }
 
   async #readPublished(): Promise<Evidence['published']> {

@@ -9,7 +9,8 @@ export interface Briefing {
   readonly useMmap: boolean
 }
 
-export type Order = 'begin' | 'quit'
+/** `freeze`: stand still in the middle of your work (where no signal can make you). */
+export type Order = 'begin' | 'freeze' | 'quit'
 
 export type Report = {
   /** Of the machine's monotonic clock, in milliseconds: the stamps of different processes can be compared. */
@@ -18,6 +19,7 @@ export type Report = {
   | { readonly is: 'ready'; readonly pid: number; readonly threadId: number }
   /** Of `gate.load`: this participant downloads, or waits for another one that does. */
   | { readonly is: 'progress'; readonly progress: ModelProgress }
+  | { readonly is: 'frozen' }
   | { readonly is: 'load-wait'; readonly owner?: OwnerInfo }
   | { readonly is: 'acquired'; readonly mutex: string; readonly waitedMs: number }
   /** The lock just acquired was left behind by a dead owner. */

@@ -43,6 +43,7 @@ export class ParticipantRecord {
   text = ''
   file: { readonly path: string; readonly sha256: string } | undefined
   killing: Killing | undefined
+  isFrozen = false
 
   constructor(name: string) {
     this.name = name
@@ -77,6 +78,9 @@ export class ParticipantRecord {
         return { is: 'ready' }
       case 'progress':
         return this.#takeProgress(report.progress)
+      case 'frozen':
+        this.isFrozen = true
+        return undefined
       case 'load-wait':
         return { is: 'waiting-to-load', owner: report.owner }
       case 'acquired':

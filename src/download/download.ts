@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Dispatcher } from 'undici'
 import { ModelDownloadError } from './errors.ts'
 import { onDisk } from './file-system.ts'
+import { checkFreeSpace } from './free-space.ts'
 import { ggufHeaderBytes, whyNotGguf } from './gguf-check.ts'
 import { readManifest, writeManifest } from './manifest.ts'
 import {
@@ -228,6 +229,7 @@ class Download {
     let target = remote.offset > 0 ? this.#partial : undefined
     let head = Buffer.alloc(0)
     try {
+      await checkFreeSpace(this.#destination, (this.#promised ?? this.#source.bytes ?? 0) - remote.offset)
       for await (const chunk of remote.body) {
         this.#received += chunk.length
         if (target) {

@@ -1,4 +1,5 @@
 // Every way in which a model file could not be fetched; `code` is the stable part, the message is for people.
+import type { OwnerInfo } from '../mutex/owner-info.ts'
 
 export type ModelDownloadErrorCode =
   | 'ERR_MODEL_INVALID_SOURCE'
@@ -10,12 +11,14 @@ export type ModelDownloadErrorCode =
   | 'ERR_MODEL_SIZE_MISMATCH'
   | 'ERR_MODEL_DISK_FULL'
   | 'ERR_MODEL_FILE_SYSTEM'
+  | 'ERR_MODEL_FILE_IN_USE'
 
 export interface ModelDownloadErrorDetails {
   readonly url?: string | undefined
   readonly path?: string | undefined
   readonly status?: number | undefined
   readonly retryAfterMs?: number | undefined
+  readonly owner?: OwnerInfo | undefined
   readonly cause?: unknown
 }
 
@@ -29,6 +32,8 @@ export interface ModelDownloadErrorDetails {
  * - `ERR_MODEL_NOT_GGUF`: what came is not a GGUF file.
  * - `ERR_MODEL_HASH_MISMATCH`, `ERR_MODEL_SIZE_MISMATCH`: not the file that was asked for.
  * - `ERR_MODEL_DISK_FULL`, `ERR_MODEL_FILE_SYSTEM`: the disk refused; see `path` and `cause`.
+ * - `ERR_MODEL_FILE_IN_USE`: on Windows, another version is at `path` and some process has it open or loaded; see `owner`.
+ *   What was received stays, and the next call publishes it without receiving it again.
  */
 export class ModelDownloadError extends Error {
   override readonly name = 'ModelDownloadError'
@@ -40,6 +45,8 @@ export class ModelDownloadError extends Error {
   readonly status: number | undefined
   /** How long the server asked to be left alone, in milliseconds. */
   readonly retryAfterMs: number | undefined
+  /** Who is loading the file that is in use, where that is known. */
+  readonly owner: OwnerInfo | undefined
 
   constructor(code: ModelDownloadErrorCode, message: string, details: ModelDownloadErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause })
@@ -48,10 +55,17 @@ export class ModelDownloadError extends Error {
     this.path = details.path
     this.status = details.status
     this.retryAfterMs = details.retryAfterMs
+    this.owner = details.owner
   }
 }
 
 /** The part of a URL that may be shown and stored: credentials live in the user info, the query and the fragment. */
 export function displayUrl(url: URL): string {
   return `${url.origin}${url.pathname}`
+}
+
+/** The system's own code of a failed call, such as `ENOENT`. */
+export function errnoOf(error: unknown): string | undefined {
+  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined
+  return typeof code === 'string' ? code : undefined
 }

@@ -1,8 +1,16 @@
 // The few file operations that downloads are made of, with errors that name the file and say what to do.
-import { closeSync, constants, fsync, openSync, type PathLike, writeFileSync } from 'node:fs'
+import { closeSync, fsync, openSync, type PathLike, writeFileSync } from 'node:fs'
 import { open, unlink } from 'node:fs/promises'
 import { promisify } from 'node:util'
-import { ModelDownloadError } from './errors.ts'
+import { errnoOf, ModelDownloadError } from './errors.ts'
+
+const notWritable = '; is it writable, and its folder?'
+const advices: Readonly<Record<string, string>> = {
+  EACCES: notWritable,
+  EPERM: notWritable,
+  EROFS: notWritable,
+  EBUSY: '; another process has it open and shares it with nobody',
+}
 
 /** Awaits a file operation; a failure becomes a `ModelDownloadError` that says what was being done to which file. */
 export async function onDisk<T>(doing: string, path: string, work: Promise<T>): Promise<T> {
@@ -14,15 +22,10 @@ export async function onDisk<T>(doing: string, path: string, work: Promise<T>): 
       const message = `No space left while ${doing} ${path} (${reason}); free some and try again`
       throw new ModelDownloadError('ERR_MODEL_DISK_FULL', message, { path, cause })
     }
-    const advice = reason === 'EACCES' || reason === 'EPERM' || reason === 'EROFS' ? '; is the folder writable?' : ''
+    const advice = (reason !== undefined && advices[reason]) || ''
     const message = `Failed ${doing} ${path} (${reason ?? String(cause)})${advice}`
     throw new ModelDownloadError('ERR_MODEL_FILE_SYSTEM', message, { path, cause })
   }
-}
-
-export function errnoOf(error: unknown): string | undefined {
-  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined
-  return typeof code === 'string' ? code : undefined
 }
 
 /** Removes a file; one that is gone already is as good. Other failures leave it: it is in nobody's way. */
@@ -45,18 +48,6 @@ export async function writeNewDurably(path: string, text: string): Promise<void>
     throw error
   } finally {
     closeSync(descriptor)
-  }
-}
-
-/** Makes the names in a folder durable: a rename is not, until its folder is synced (fsync(2)). */
-export async function syncFolder(folder: string): Promise<void> {
-  // Windows cannot open a folder for writing; NTFS journals names by itself.
-  if (process.platform === 'win32') return
-  const handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY)
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
   }
 }
 

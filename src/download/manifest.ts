@@ -4,8 +4,8 @@
 // It is written before the file gets its name. It speaks for the file only while size and mtime agree, so a crash
 // between the two steps leaves a manifest that speaks for nothing, and never a verified file without its manifest.
 import { randomBytes } from 'node:crypto'
-import { rename } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { filePlatform } from './file-platform.ts'
 import { onDisk, readSmallJson, removeQuietly, writeNewDurably } from './file-system.ts'
 import type { ResolvedSource } from './source.ts'
 
@@ -44,19 +44,31 @@ export async function readManifest(destination: string): Promise<Manifest | unde
   return isManifest ? (value as unknown as Manifest) : undefined
 }
 
-/** Replaces the manifest in one step, by way of `temporary`, a name of the writer's own in the same folder. */
+export interface WriteManifestOptions {
+  /** A name of the writer's own in the same folder. */
+  readonly temporary?: string
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Replaces the manifest in one step, by way of `temporary`. */
 export async function writeManifest(
   destination: string,
   manifest: Manifest,
-  temporary = `${manifestPath(destination)}.${randomBytes(4).toString('hex')}`,
+  { temporary = `${manifestPath(destination)}.${randomBytes(4).toString('hex')}`, signal }: WriteManifestOptions = {},
 ): Promise<void> {
+  const path = manifestPath(destination)
   try {
     await onDisk('writing', temporary, writeNewDurably(temporary, JSON.stringify(manifest)))
-    await onDisk('writing', manifestPath(destination), rename(temporary, manifestPath(destination)))
+    await onDisk('writing', path, filePlatform.replace(temporary, path, signal))
   } catch (error) {
     await removeQuietly(temporary)
     throw error
   }
+}
+
+/** Never fails: one that stays speaks for no file. */
+export async function dropManifest(destination: string): Promise<void> {
+  await removeQuietly(manifestPath(destination))
 }
 
 /** Whether these bytes are what `source` asks for: by hash where it gives one, otherwise by where they came from. */

@@ -14,11 +14,12 @@
 // only when a SHA-256 of the whole file is known, which then decides; with nothing but an ETag they are fetched again.
 // Without a SHA-256 there is also no defence against a server or a disk that alters bytes silently.
 import { createHash, type Hash, randomBytes } from 'node:crypto'
-import { type FileHandle, open, readdir, rename, stat } from 'node:fs/promises'
+import { type FileHandle, open, readdir, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { currentProcess, isRunning, type ProcessIdentity } from '../mutex/process-identity.ts'
 import { ModelDownloadError } from './errors.ts'
-import { onDisk, readSmallJson, removeQuietly, syncFolder, writeNewDurably } from './file-system.ts'
+import { filePlatform } from './file-platform.ts'
+import { onDisk, readSmallJson, removeQuietly, writeNewDurably } from './file-system.ts'
 import { ggufHeaderBytes, whyNotGguf } from './gguf-check.ts'
 import { type HashOptions, hashFrom } from './hasher.ts'
 import type { ResolvedSource } from './source.ts'
@@ -101,9 +102,9 @@ export class PartialFile {
     const path = partialPath(destination, id)
     await writeRecord(destination, id, record)
     try {
-      await rename(partialPath(destination, leftover.id), path)
+      await filePlatform.replace(partialPath(destination, leftover.id), path, options.signal)
     } catch {
-      // Another process was faster: the old name is gone.
+      // Another process was faster: the old name is gone. (Or somebody has it open, and it stays for a later call.)
       await removeQuietly(recordPath(destination, id))
       return undefined
     }
@@ -278,7 +279,7 @@ function newRecord(source: ResolvedSource, identity: RemoteIdentity): PartialRec
 async function writeRecord(destination: string, id: string, record: PartialRecord): Promise<void> {
   const path = recordPath(destination, id)
   await onDisk('writing', path, writeNewDurably(path, JSON.stringify(record)))
-  await onDisk('syncing', dirname(path), syncFolder(dirname(path)))
+  await onDisk('syncing', dirname(path), filePlatform.syncFolder(dirname(path)))
 }
 
 async function dropFiles(destination: string, id: string): Promise<void> {

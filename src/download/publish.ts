@@ -8,13 +8,14 @@
 //
 // A power loss before step 5 may undo steps 2 to 4 one by one. A file without its manifest is not trusted (it is hashed
 // again, if there is a hash to compare it with), and a manifest without its file speaks for nothing.
-import { rename } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { abortable } from './abortable.ts'
-import { ModelDownloadError } from './errors.ts'
-import { onDisk, syncFolder } from './file-system.ts'
-import { type Manifest, writeManifest } from './manifest.ts'
-import type { PartialFile } from './partial.ts'
+import { errnoOf, ModelDownloadError } from './errors.ts'
+import { filePlatform } from './file-platform.ts'
+import { onDisk } from './file-system.ts'
+import { dropManifest, type Manifest, readManifest, writeManifest } from './manifest.ts'
+import { isResumable, type PartialFile } from './partial.ts'
 import type { ResolvedSource } from './source.ts'
 
 /** Publishes `partial`, whose bytes have been found to be right and to have this SHA-256. */
@@ -48,9 +49,34 @@ export async function publish(
     ...(partial.identity.etag !== undefined && { etag: partial.identity.etag }),
     publishedAt: Date.now(),
   }
-  await writeManifest(destination, manifest, partial.manifestDraft)
-  await onDisk('publishing', destination, rename(partial.path, destination))
+  await giveName(partial, manifest, signal)
   await partial.forgetRecord()
-  await abortable(onDisk('syncing', dirname(destination), syncFolder(dirname(destination))), signal)
+  await abortable(onDisk('syncing', dirname(destination), filePlatform.syncFolder(dirname(destination))), signal)
   return manifest
+}
+
+/** The partial becomes the published file, or, where another file cannot be replaced, all is left as it was. */
+async function giveName(partial: PartialFile, manifest: Manifest, signal: AbortSignal | undefined): Promise<void> {
+  const { destination } = partial
+  const before = await readManifest(destination)
+  await writeManifest(destination, manifest, { temporary: partial.manifestDraft, signal })
+  try {
+    await filePlatform.replace(partial.path, destination, signal)
+  } catch (error) {
+    // The file that stays would not be known any more.
+    await (before ? writeManifest(destination, before).catch(() => {}) : dropManifest(destination))
+    throw await whyNotReplaced(partial, error)
+  }
+}
+
+async function whyNotReplaced({ destination, identity }: PartialFile, cause: unknown): Promise<unknown> {
+  const stats = await stat(destination).catch(() => undefined)
+  const isReadOnly = stats !== undefined && (stats.mode & 0o200) === 0
+  if (!filePlatform.isInUse(cause) || !stats?.isFile() || isReadOnly) {
+    return onDisk('publishing', destination, Promise.reject(cause)).catch((error: unknown) => error)
+  }
+  const message =
+    `Another version of ${destination} is in use (${errnoOf(cause)}): some process has it open or loaded, and Windows lets ` +
+    `nobody replace it meanwhile. Try again when that process has let go of it${isResumable(identity) ? '; the new version is kept until then' : ''}`
+  return new ModelDownloadError('ERR_MODEL_FILE_IN_USE', message, { path: destination, cause })
 }

@@ -1,7 +1,9 @@
 // Files under their final names: which of them can be trusted, and how to find out.
 import { createHash } from 'node:crypto'
 import { type FileHandle, open, stat } from 'node:fs/promises'
-import { errnoOf, onDisk } from './file-system.ts'
+import { errnoOf } from './errors.ts'
+import { filePlatform } from './file-platform.ts'
+import { onDisk } from './file-system.ts'
 import { ggufHeaderBytes, whyNotGguf } from './gguf-check.ts'
 import { type HashOptions, hashFrom } from './hasher.ts'
 import { type Manifest, readManifest, satisfies } from './manifest.ts'
@@ -93,7 +95,7 @@ export async function readContent(path: string, options: HashOptions): Promise<C
     const { bytesRead } = await handle.read(head, 0, head.length, 0)
     if (whyNotGguf(head.subarray(0, bytesRead))) return undefined
     const sha256 = await contentHash(handle, path, bytes, options)
-    await handle.sync()
+    await onDisk('syncing', path, filePlatform.syncContent(handle, path))
     const after = await handle.stat()
     return after.size === bytes && after.mtimeMs === mtimeMs ? { bytes, mtimeMs, sha256 } : undefined
   })

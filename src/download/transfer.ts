@@ -54,7 +54,8 @@ export class Remote {
     this.#source = source
     if (options.dispatcher) this.#dispatcher = options.dispatcher
     else {
-      const connect = { timeout: options.stallMs, signal: this.#closing.signal }
+      // No TCP keep-alive: a peer that is gone shows by `stallMs`, long before. (And Wine's sockets do not know it.)
+      const connect = { timeout: options.stallMs, signal: this.#closing.signal, keepAlive: false }
       this.#dispatcher = this.#ownAgent = new Agent({ connect })
     }
     this.#stallMs = options.stallMs

@@ -2,6 +2,7 @@
 import { mkdir, realpath } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { downloadFile } from '../download/download.ts'
+import { ModelDownloadError } from '../download/errors.ts'
 import { onDisk } from '../download/file-system.ts'
 import type { DownloadProgress } from '../download/progress.ts'
 import { findPublished, type PublishedModel } from '../download/published.ts'
@@ -9,8 +10,9 @@ import { type ModelSource, type ResolvedSource, resolveSource } from '../downloa
 import type { MutexLock } from '../mutex/mutex-lock.ts'
 import { NamedMutex } from '../mutex/named-mutex.ts'
 import { checkTimeout } from '../mutex/options.ts'
+import { describeOwner } from '../mutex/owner-info.ts'
 import type { GateSettings } from './gate-options.ts'
-import { downloadMutexName } from './mutex-names.ts'
+import { downloadMutexName, modelMutexName } from './mutex-names.ts'
 import { acquireWhileProgressing } from './progressing-wait.ts'
 import { observed } from './telemetry.ts'
 import { waitTimeoutError } from './wait-timeout.ts'
@@ -54,6 +56,8 @@ export async function ensureModel(
   })
   try {
     return await downloadUnderLock(source, destination, options, lock)
+  } catch (error) {
+    throw await withLoader(error, settings)
   } finally {
     lock.release()
   }
@@ -89,6 +93,19 @@ async function downloadUnderLock(
       },
     }),
   )
+}
+
+/** Of a file that is in use: names the process that is loading it just now, if one is. */
+async function withLoader(error: unknown, { prefix, mutexOptions }: GateSettings): Promise<unknown> {
+  if (!(error instanceof ModelDownloadError) || error.code !== 'ERR_MODEL_FILE_IN_USE' || !error.path) return error
+  const { path, cause } = error
+  const realPath = await realpath(path).catch(() => undefined)
+  if (realPath === undefined) return error
+  using mutex = new NamedMutex(modelMutexName(prefix, realPath), mutexOptions)
+  const { held, owner } = mutex.query()
+  if (!held) return error
+  const message = `${error.message}. It is being loaded by ${describeOwner(owner)}`
+  return new ModelDownloadError(error.code, message, { path, cause, owner })
 }
 
 /** The same for every way of naming the folder, so that all processes agree on the mutex. The file need not exist. */

@@ -1,5 +1,5 @@
 // Loading one model: one load of a file at a time on the machine, and one estimate-and-load per GPU.
-import { basename } from 'node:path'
+import { basename, resolve, toNamespacedPath } from 'node:path'
 import type { Llama, LlamaModel, LlamaModelOptions } from 'node-llama-cpp'
 import { MutexTimeoutError } from '../mutex/errors.ts'
 import type { MutexLock } from '../mutex/mutex-lock.ts'
@@ -76,6 +76,7 @@ async function loadWithReason(llama: Llama, options: LlamaModelOptions, lock: Mu
   const load = () =>
     llama.loadModel({
       ...options,
+      modelPath: loadablePath(options.modelPath),
       onLoadProgress: (progress) => {
         const now = monotonicMs()
         if (now - reportedAt >= REPORT_INTERVAL_MS) {
@@ -89,6 +90,12 @@ async function loadWithReason(llama: Llama, options: LlamaModelOptions, lock: Mu
   return withErrorLog(llama, load, (error, lines) =>
     error !== undefined && error === options.loadSignal?.reason ? error : loadError(options.modelPath, error, lines),
   )
+}
+
+/** Node opens files with longer paths on Windows by itself; llama.cpp has to be given them with a prefix (`\\?\`). */
+function loadablePath(path: string): string {
+  const absolute = resolve(path)
+  return absolute.length < WIN32_MAX_PATH ? path : toNamespacedPath(absolute)
 }
 
 function loadError(path: string, cause: unknown, lines: readonly string[]): ModelLoadError {
@@ -108,4 +115,6 @@ function loggedReason(lines: readonly string[]): string | undefined {
   return marked?.slice(marked.indexOf(REASON_MARK) + REASON_MARK.length).trim() ?? lines.at(-1)
 }
 
+/** With the terminating null: https://learn.microsoft.com/windows/win32/fileio/maximum-file-path-limitation */
+const WIN32_MAX_PATH = 260
 const REASON_MARK = 'error loading model:'

@@ -8,6 +8,7 @@
 //
 // A download's lock is released before the load of that file begins, so that other processes get the file meanwhile.
 import { createHash } from 'node:crypto'
+import { filePlatform } from '../download/file-platform.ts'
 
 export function backendMutexName(prefix: string): string {
   return `Global\\${prefix}_Backend`
@@ -15,12 +16,12 @@ export function backendMutexName(prefix: string): string {
 
 /** `path` is the file's future place, with all links in its folder followed. */
 export function downloadMutexName(prefix: string, path: string): string {
-  return `Global\\${prefix}_Download_${fingerprint(path)}`
+  return `Global\\${prefix}_Download_${fingerprint(filePlatform.pathKey(path))}`
 }
 
 /** `path` is an existing file's real path. */
 export function modelMutexName(prefix: string, path: string): string {
-  return `Global\\${prefix}_Model_${fingerprint(path)}`
+  return `Global\\${prefix}_Model_${fingerprint(filePlatform.pathKey(path))}`
 }
 
 /** `device` is the name its driver gives it: two cards of one model share a mutex, which costs time and not safety. */

@@ -1,24 +1,30 @@
 // A process with one gate, which does what its parent (gate-process.ts) asks and tells all that happens.
 import { subscribe } from 'node:diagnostics_channel'
-import { getLlama, LlamaCompletion, type LlamaModel } from 'node-llama-cpp'
+import type { Llama, LlamaModel } from 'node-llama-cpp'
 import { type GateEvent, LlamaModelGate, type LlamaModelGateOptions } from 'os-mutex/llama'
-import type { ChildMessage, ChildRequest } from './gate-process.ts'
+import { freezeSelf } from './gate-freeze.ts'
+import type { ChildMessage, ChildRequest, LoadStage } from './gate-process.ts'
+
+type Work = Exclude<ChildRequest, { do: 'abort' | 'freeze' }>
 
 const gate = new LlamaModelGate(JSON.parse(process.argv[2] ?? '{}') as LlamaModelGateOptions)
 const controllers = new Map<number, AbortController>()
-let llama: ReturnType<typeof getLlama> | undefined
+let llama: Promise<Llama> | undefined
+let freezeAt: LoadStage | undefined
 
 process.on('message', (request: ChildRequest) => {
   if (request.do === 'abort') controllers.get(request.id)?.abort(new Error('aborted by the test'))
+  else if (request.do === 'freeze') freeze()
   else void perform(request)
 })
 process.once('disconnect', () => process.exit())
-subscribe('os-mutex:load', (event) =>
-  tell({ id: 0, is: 'load', event: event as GateEvent, atMs: Number(process.hrtime.bigint()) / 1e6 }),
-)
+subscribe('os-mutex:load', (event) => {
+  tell({ id: 0, is: 'load', event: event as GateEvent, atMs: Number(process.hrtime.bigint()) / 1e6 })
+  freezeIfDue('load')
+})
 tell({ id: 0, is: 'ready' })
 
-async function perform(request: Exclude<ChildRequest, { do: 'abort' }>): Promise<void> {
+async function perform(request: Work): Promise<void> {
   const { id } = request
   const controller = new AbortController()
   controllers.set(id, controller)
@@ -32,7 +38,7 @@ async function perform(request: Exclude<ChildRequest, { do: 'abort' }>): Promise
   }
 }
 
-async function run(request: Exclude<ChildRequest, { do: 'abort' }>, signal: AbortSignal): Promise<unknown> {
+async function run(request: Work, signal: AbortSignal): Promise<unknown> {
   const { id } = request
   switch (request.do) {
     case 'ensureModel':
@@ -42,15 +48,20 @@ async function run(request: Exclude<ChildRequest, { do: 'abort' }>, signal: Abor
         onProgress: (progress) => tell({ id, is: 'progress', progress }),
       })
     case 'loadModel': {
+      freezeAt = request.freezeAt
       const model = await gate.loadModel(await cpuLlama(), {
         ...request.options,
         loadSignal: signal,
         onWait: (owner) => tell({ id, is: 'wait', owner }),
-        onLoadProgress: (fraction) => tell({ id, is: 'load-progress', fraction }),
+        onLoadProgress: (fraction) => {
+          tell({ id, is: 'load-progress', fraction })
+          freezeIfDue('load-progress')
+        },
       })
       return generate(model)
     }
     case 'load': {
+      freezeAt = request.freezeAt
       const model = await gate.load(await cpuLlama(), request.source, {
         ...request.options,
         signal,
@@ -68,6 +79,7 @@ async function run(request: Exclude<ChildRequest, { do: 'abort' }>, signal: Abor
 
 /** Proves that the model works, and gives its memory back. */
 async function generate(model: LlamaModel): Promise<{ tokens: number }> {
+  const { LlamaCompletion } = await import('node-llama-cpp')
   try {
     const context = await model.createContext({ contextSize: 64, batchSize: 64, threads: 1 })
     const contextSequence = context.getSequence()
@@ -79,16 +91,30 @@ async function generate(model: LlamaModel): Promise<{ tokens: number }> {
   }
 }
 
-function cpuLlama(): ReturnType<typeof getLlama> {
-  llama ??= getLlama({
-    gpu: false,
-    build: 'never',
-    skipDownload: true,
-    progressLogs: false,
-    maxThreads: 1,
-    logger: () => {},
-  })
+/** Only those who load need node-llama-cpp, which takes its time to be imported. */
+function cpuLlama(): Promise<Llama> {
+  llama ??= import('node-llama-cpp').then(({ getLlama }) =>
+    getLlama({
+      gpu: false,
+      build: 'never',
+      skipDownload: true,
+      progressLogs: false,
+      maxThreads: 1,
+      logger: () => {},
+    }),
+  )
   return llama
+}
+
+function freezeIfDue(stage: LoadStage): void {
+  if (freezeAt !== stage) return
+  freezeAt = undefined
+  freeze()
+}
+
+function freeze(): void {
+  tell({ id: 0, is: 'frozen' })
+  freezeSelf()
 }
 
 function tell(message: ChildMessage): void {

@@ -6,11 +6,18 @@ import { join } from 'node:path'
 import { NamedMutex } from 'os-mutex'
 import type { LlamaModelGateOptions } from 'os-mutex/llama'
 
+/** Systems that do not tell upper from lower case must not tell two mutexes either. */
+function pathKey(path: string): string {
+  if (process.platform === 'win32') return path.toUpperCase()
+  return process.platform === 'darwin' ? path.normalize('NFD').toUpperCase() : path
+}
+
 export class GateFolder implements AsyncDisposable {
   readonly path: string
   readonly models: string
   readonly options: LlamaModelGateOptions
   readonly #locks: string
+  readonly #mutexes: NamedMutex[] = []
 
   private constructor(path: string) {
     this.path = path
@@ -28,15 +35,24 @@ export class GateFolder implements AsyncDisposable {
 
   /** `of` is a real path, or a device's name. Spelled out here: versions that disagree on a name do not exclude each other. */
   mutex(kind: 'Download' | 'Model' | 'Device', of: string): NamedMutex {
-    const id = createHash('sha256').update(of).digest('hex').slice(0, 32)
-    return new NamedMutex(`Global\\gate-test_${kind}_${id}`, { directory: this.#locks })
+    const key = kind === 'Device' ? of : pathKey(of)
+    const id = createHash('sha256').update(key).digest('hex').slice(0, 32)
+    return this.#open(`Global\\gate-test_${kind}_${id}`)
   }
 
   get backendMutex(): NamedMutex {
-    return new NamedMutex('Global\\gate-test_Backend', { directory: this.#locks })
+    return this.#open('Global\\gate-test_Backend')
+  }
+
+  #open(name: string): NamedMutex {
+    const mutex = new NamedMutex(name, { directory: this.#locks })
+    this.#mutexes.push(mutex)
+    return mutex
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await rm(this.path, { recursive: true, force: true })
+    // On Windows the record of a mutex cannot be removed while it is open, and names live on for a moment after their files.
+    for (const mutex of this.#mutexes) mutex.close()
+    await rm(this.path, { recursive: true, force: true, maxRetries: 20 })
   }
 }

@@ -1,7 +1,7 @@
 // An installation of os-mutex of a test's own: node_modules with chosen packages, where builds may fail and leave traces.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { cp, mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -16,7 +16,7 @@ export class GateInstall implements AsyncDisposable {
     this.path = path
   }
 
-  /** With a private copy of node-llama-cpp, or without it. The other packages are linked. */
+  /** With a private copy of node-llama-cpp (but none of its binaries), or without it. The other packages are linked. */
   static async create(options: { readonly withNodeLlamaCpp: boolean }): Promise<GateInstall> {
     const install = new GateInstall(await mkdtemp(join(tmpdir(), 'os-mutex-install-')))
     const modules = join(install.path, 'node_modules')
@@ -25,10 +25,12 @@ export class GateInstall implements AsyncDisposable {
     await cp(join(packageRoot, 'dist'), join(own, 'dist'), { recursive: true })
     await cp(join(packageRoot, 'package.json'), join(own, 'package.json'))
     for (const addons of ['build', 'prebuilds']) {
-      if (existsSync(join(packageRoot, addons))) await symlink(join(packageRoot, addons), join(own, addons))
+      if (existsSync(join(packageRoot, addons))) await linkOrCopy(join(packageRoot, addons), join(own, addons))
     }
-    for (const name of await readdir(available)) {
-      if (name !== 'node-llama-cpp') await symlink(join(available, name), join(modules, name))
+    const { dependencies } = JSON.parse(await readFile(join(own, 'package.json'), 'utf8'))
+    const names = options.withNodeLlamaCpp ? await readdir(available) : Object.keys(dependencies)
+    for (const name of names) {
+      if (!/node-llama-cpp$/.test(name)) await linkOrCopy(join(available, name), join(modules, name))
     }
     if (options.withNodeLlamaCpp) {
       await cp(join(available, 'node-llama-cpp'), join(modules, 'node-llama-cpp'), { recursive: true })
@@ -46,6 +48,11 @@ export class GateInstall implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await rm(this.path, { recursive: true, force: true })
+    await rm(this.path, { recursive: true, force: true, maxRetries: 20 })
   }
+}
+
+/** A folder by a link (on Windows a junction, which anybody may make) or, where the system has none, as in Wine 8, by a copy. */
+async function linkOrCopy(folder: string, link: string): Promise<void> {
+  await symlink(folder, link, 'junction').catch(() => cp(folder, link, { recursive: true, dereference: true }))
 }

@@ -14,17 +14,27 @@ import type {
   ModelSource,
   PublishedModel,
 } from 'os-mutex/llama'
+import { thaw } from './gate-freeze.ts'
+
+/** `load`: the file's lock is held and llama.cpp is about to be called. `load-progress`: it is reading. */
+export type LoadStage = 'load' | 'load-progress'
 
 export type ChildRequest = { readonly id: number } & (
   | { readonly do: 'ensureModel'; readonly source: ModelSource; readonly options: EnsureModelOptions }
-  | { readonly do: 'loadModel'; readonly options: LoadModelOptions }
-  | { readonly do: 'load'; readonly source: ModelSource; readonly options: LoadOptions }
+  | { readonly do: 'loadModel'; readonly options: LoadModelOptions; readonly freezeAt: LoadStage | undefined }
+  | {
+      readonly do: 'load'
+      readonly source: ModelSource
+      readonly options: LoadOptions
+      readonly freezeAt: LoadStage | undefined
+    }
   | { readonly do: 'getLlama'; readonly options: LlamaOptions }
   | { readonly do: 'abort' }
+  | { readonly do: 'freeze' }
 )
 
 export type ChildMessage = { readonly id: number } & (
-  | { readonly is: 'ready' }
+  | { readonly is: 'ready' | 'frozen' }
   | { readonly is: 'progress'; readonly progress: ModelProgress }
   | { readonly is: 'wait'; readonly owner: OwnerInfo | undefined }
   | { readonly is: 'load-progress'; readonly fraction: number }
@@ -94,9 +104,12 @@ export class GateProcess implements AsyncDisposable {
   readonly #watchers = new Set<Watcher>()
   #calls = 0
 
-  private constructor(options: LlamaModelGateOptions) {
+  private constructor(options: LlamaModelGateOptions, environment: NodeJS.ProcessEnv) {
     const program = fileURLToPath(new URL('./gate-child.js', import.meta.url))
-    this.#process = fork(program, [JSON.stringify(options)], { serialization: 'advanced' })
+    this.#process = fork(program, [JSON.stringify(options)], {
+      serialization: 'advanced',
+      env: { ...process.env, ...environment },
+    })
     this.#process.on('message', (message: ChildMessage) => {
       this.messages.push(message)
       for (const watcher of this.#watchers)
@@ -108,8 +121,8 @@ export class GateProcess implements AsyncDisposable {
     })
   }
 
-  static async start(options: LlamaModelGateOptions): Promise<GateProcess> {
-    const child = new GateProcess(options)
+  static async start(options: LlamaModelGateOptions, environment: NodeJS.ProcessEnv = {}): Promise<GateProcess> {
+    const child = new GateProcess(options, environment)
     await child.seen((message) => message.is === 'ready')
     return child
   }
@@ -122,12 +135,13 @@ export class GateProcess implements AsyncDisposable {
     return this.#call((id) => ({ id, do: 'ensureModel', source, options }))
   }
 
-  loadModel(options: LoadModelOptions): RemoteCall<{ tokens: number }> {
-    return this.#call((id) => ({ id, do: 'loadModel', options }))
+  /** The process freezes itself at `freezeAt` (see `frozen`): from outside one comes too late for a small model. */
+  loadModel(options: LoadModelOptions, freezeAt?: LoadStage): RemoteCall<{ tokens: number }> {
+    return this.#call((id) => ({ id, do: 'loadModel', options, freezeAt }))
   }
 
-  load(source: ModelSource, options: LoadOptions = {}): RemoteCall<{ tokens: number }> {
-    return this.#call((id) => ({ id, do: 'load', source, options }))
+  load(source: ModelSource, options: LoadOptions = {}, freezeAt?: LoadStage): RemoteCall<{ tokens: number }> {
+    return this.#call((id) => ({ id, do: 'load', source, options, freezeAt }))
   }
 
   getLlama(options: LlamaOptions): RemoteCall<{ gpu: unknown }> {
@@ -156,13 +170,18 @@ export class GateProcess implements AsyncDisposable {
     })
   }
 
-  /** SIGSTOP: all its threads stand still, in the middle of whatever they do. */
-  freeze(): void {
-    this.#process.kill('SIGSTOP')
+  /** Resolves when the process stands still. */
+  async freeze(): Promise<void> {
+    this.send({ id: 0, do: 'freeze' })
+    await this.frozen()
+  }
+
+  async frozen(): Promise<void> {
+    await this.seen((message) => message.is === 'frozen')
   }
 
   thaw(): void {
-    this.#process.kill('SIGCONT')
+    thaw(this.pid)
   }
 
   /** SIGKILL: nothing in the child gets a chance to clean up. */
