@@ -8,6 +8,8 @@ import { type LockHome, platform } from './location.ts'
 
 /** The lock homes in use: as given, and really. */
 const homes = new Map<string, string>()
+/** Those whose file system was looked at. */
+const looked = new Set<string>()
 
 /** The lock home: `directory`, else `OS_MUTEX_DIR`, else the default. Warns once about a file system where flock is not safe. */
 export function lockHome(directory: string | undefined): LockHome {
@@ -17,13 +19,21 @@ export function lockHome(directory: string | undefined): LockHome {
     throw new MutexArgumentError('ERR_MUTEX_INVALID_ARGUMENT', 'The option "directory" must be the path of a directory')
   }
   const given = path.resolve(chosen)
-  const isDefault = path.relative(given, defaultHome) === '' // on Windows in any case of letters
-  const home = homes.get(given) ?? realPath(given)
-  // One that does not exist yet is looked at again the next time.
-  if (home === undefined) return { directory: given, isDefault }
-  if (!homes.has(given)) warnIfUnsafe(home)
+  const home = realHome(given)
+  if (home !== undefined) warnIfUnsafe(home)
+  // On Windows whatever the case of its letters, and by whichever link it was named.
+  const isDefault = path.relative(home ?? given, realHome(defaultHome) ?? defaultHome) === ''
+  return { directory: home ?? given, isDefault }
+}
+
+/** Undefined: it does not exist yet, and is looked at again the next time. */
+function realHome(given: string): string | undefined {
+  const known = homes.get(given)
+  if (known !== undefined) return known
+  const home = realPath(given)
+  if (home === undefined) return undefined
   homes.set(given, home)
-  return { directory: home, isDefault }
+  return home
 }
 
 /** By its real path, so that a mutex is recognised as the same by whichever link it is reached. */
@@ -36,6 +46,8 @@ function realPath(directory: string): string | undefined {
 }
 
 function warnIfUnsafe(home: string): void {
+  if (looked.has(home)) return
+  looked.add(home)
   const fileSystem = addon.unsafeFileSystem(home)
   if (fileSystem === undefined) return
   process.emitWarning(
