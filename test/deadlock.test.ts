@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { AsyncResource } from 'node:async_hooks'
-import { symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { MutexDeadlockError, type MutexLock, NamedMutex } from 'os-mutex'
+import { MutexDeadlockError, type MutexLock } from 'os-mutex'
 import { mustBlock } from './support/kernel-queue.ts'
+import { linkDirectory, withLinks } from './support/links.ts'
 import { LockFolder } from './support/lock-folder.ts'
 
 const name = 'Global\\deadlock'
@@ -146,14 +146,18 @@ test('acquireSync looks again after onWait, which may have begun to wait for the
   const own: Promise<MutexLock>[] = []
   assert.throws(() => mutex.acquireSync({ onWait: () => own.push(mutex.acquire()) }), { code: 'ERR_MUTEX_DEADLOCK' })
   await owner.kill()
-  for (const acquire of own) assert.equal((await acquire).abandoned, true)
+  for (const acquire of own) {
+    const lock = await acquire
+    assert.equal(lock.abandoned, true)
+    lock.release()
+  }
 })
 
-test('a mutex that is reached by a link to its lock home is still the same one', async () => {
+test('a mutex that is reached by a link to its lock home is still the same one', withLinks, async () => {
   await using folder = new LockFolder()
   const alias = join(folder.path, 'alias')
-  symlinkSync(folder.path, alias)
-  const [mutex, again] = [folder.mutex('linked'), new NamedMutex('linked', { directory: alias })]
+  linkDirectory(folder.path, alias)
+  const [mutex, again] = [folder.mutex('linked'), folder.mutex('linked', { directory: alias })]
   assert.equal(again.path, mutex.path)
   await mutex.withLock(() => assert.rejects(again.acquire(), { code: 'ERR_MUTEX_DEADLOCK' }))
 })

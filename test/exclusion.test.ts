@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
-import { copyFileSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join, relative } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { NamedMutex } from 'os-mutex'
+import { linkDirectory, withLinks } from './support/links.ts'
 import { canTake, LockFolder } from './support/lock-folder.ts'
+import { withSecondEvaluation, withSignals } from './support/runtimes.ts'
 
 const kinds = ['process', 'thread'] as const
 const name = 'Global\\shared'
@@ -123,7 +126,7 @@ test('processes and threads that all change one file under the lock lose no chan
   assert.equal(Number(readFileSync(counter, 'utf8')), rounds * (parties.length + here.length))
 })
 
-test('an owner that stands still for long keeps its lock', { skip: process.platform === 'win32' }, async () => {
+test('an owner that stands still for long keeps its lock', withSignals, async () => {
   await using folder = new LockFolder()
   const [owner, other] = await Promise.all([folder.process(), folder.process()])
   const lock = await owner.acquire(name).lock
@@ -137,59 +140,85 @@ test('an owner that stands still for long keeps its lock', { skip: process.platf
 
 test('two copies of the package in one process, each with its own addon, exclude each other', async () => {
   await using folder = new LockFolder()
-  const copy = await importCopy(folder.path)
-  assert.notEqual(copy, NamedMutex)
-  const [ours, theirs] = [folder.mutex(name), new copy(name, { directory: folder.path })]
-  const lock = ours.tryAcquire()
-  assert.equal(theirs.tryAcquire(), null)
-  const waiting = theirs.acquire()
-  lock?.release()
-  const granted = await waiting
-  assert.equal(ours.tryAcquire(), null)
-  const back = ours.acquireSync.bind(ours)
-  assert.throws(() => back({ timeoutMs: 20 }), { code: 'ERR_MUTEX_TIMEOUT' })
-  granted.release()
-  assert.ok(canTake(ours))
+  const copy = makeCopy(folder.path)
+  // In another process, since Windows removes no library that is in use.
+  const party = await folder.process()
+  const seen = await party.run(
+    async ({ NamedMutex, load, directory }, name, entry) => {
+      const { NamedMutex: Copy } = (await load(entry)) as { NamedMutex: typeof NamedMutex }
+      const [ours, theirs] = [new NamedMutex(name, { directory }), new Copy(name, { directory })]
+      const lock = ours.tryAcquire()
+      const whileOurs = theirs.tryAcquire()
+      const waiting = theirs.acquire()
+      lock?.release()
+      const granted = await waiting
+      const whileTheirs = ours.tryAcquire()
+      let code: unknown
+      try {
+        ours.acquireSync({ timeoutMs: 20 })
+      } catch (error) {
+        code = (error as { code: string }).code
+      }
+      granted.release()
+      const back = ours.tryAcquire()
+      back?.release()
+      return { isCopy: Copy !== NamedMutex, whileOurs, whileTheirs, code, isBack: back !== null }
+    },
+    name,
+    pathToFileURL(join(copy, 'dist/index.js')).href,
+  )
+  assert.deepEqual(seen, {
+    isCopy: true,
+    whileOurs: null,
+    whileTheirs: null,
+    code: 'ERR_MUTEX_TIMEOUT',
+    isBack: true,
+  })
 })
 
-test('two paths to one directory lead to one mutex', async () => {
+test('two paths to one directory lead to one mutex', withLinks, async () => {
   await using folder = new LockFolder()
   mkdirSync(join(folder.path, 'home'))
-  symlinkSync('home', join(folder.path, 'link'))
-  const [direct, byLink] = ['home', 'link'].map((home) => new NamedMutex(name, { directory: join(folder.path, home) }))
+  linkDirectory(join(folder.path, 'home'), join(folder.path, 'link'))
+  const [direct, byLink] = ['home', 'link'].map((home) => folder.mutex(name, { directory: join(folder.path, home) }))
   assert.ok(direct && byLink)
   const lock = direct.tryAcquire()
   assert.equal(byLink.tryAcquire(), null)
   const waiting = byLink.acquire()
   lock?.release()
-  assert.equal((await waiting).abandoned, false)
+  const granted = await waiting
+  assert.equal(granted.abandoned, false)
   assert.equal(direct.tryAcquire(), null)
+  granted.release()
 })
 
 /** The package as if it were installed a second time, in another dependency's node_modules. */
-async function importCopy(folder: string): Promise<typeof NamedMutex> {
-  const entry = fileURLToPath(import.meta.resolve('os-mutex'))
-  const root = dirname(dirname(entry))
+function makeCopy(folder: string): string {
+  const root = dirname(dirname(fileURLToPath(import.meta.resolve('os-mutex'))))
   const copy = join(folder, 'copy')
-  mkdirSync(join(copy, 'build/Release'), { recursive: true })
-  cpSync(join(root, 'dist'), join(copy, 'dist'), { recursive: true })
-  copyFileSync(join(root, 'package.json'), join(copy, 'package.json'))
-  copyFileSync(join(root, 'build/Release/os_mutex.node'), join(copy, 'build/Release/os_mutex.node'))
-  symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'))
-  const module = (await import(pathToFileURL(join(copy, 'dist/index.js')).href)) as { NamedMutex: typeof NamedMutex }
-  return module.NamedMutex
+  // Wherever it is found: in build/ or in prebuilds/.
+  const { path: addonOf } = createRequire(import.meta.url)('node-gyp-build') as { path(root: string): string }
+  for (const part of ['dist', 'package.json', relative(root, addonOf(root)), 'node_modules/node-gyp-build']) {
+    cpSync(join(root, part), join(copy, part), { recursive: true, dereference: true })
+  }
+  return copy
 }
 
-test('a module that is evaluated a second time in one thread takes no grant away from the first', async () => {
-  await using folder = new LockFolder()
-  const mutex = folder.mutex('evaluated twice')
-  const lock = await mutex.acquire()
-  const waiting = mutex.acquire()
-  const again = new URL('./mutex/named-mutex.js?again', import.meta.resolve('os-mutex')).href
-  const { NamedMutex: Again } = (await import(again)) as { NamedMutex: typeof NamedMutex }
-  assert.notEqual(Again, NamedMutex)
-  const waitingAgain = new Again('evaluated twice', { directory: folder.path }).acquire()
-  lock.release()
-  ;(await waiting).release()
-  ;(await waitingAgain).release()
-})
+test(
+  'a module that is evaluated a second time in one thread takes no grant away from the first',
+  withSecondEvaluation,
+  async () => {
+    await using folder = new LockFolder()
+    const mutex = folder.mutex('evaluated twice')
+    const lock = await mutex.acquire()
+    const waiting = mutex.acquire()
+    const again = new URL('./mutex/named-mutex.js?again', import.meta.resolve('os-mutex')).href
+    const { NamedMutex: Again } = (await import(again)) as { NamedMutex: typeof NamedMutex }
+    assert.notEqual(Again, NamedMutex)
+    using instance = new Again('evaluated twice', { directory: folder.path })
+    const waitingAgain = instance.acquire()
+    lock.release()
+    ;(await waiting).release()
+    ;(await waitingAgain).release()
+  },
+)

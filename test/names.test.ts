@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict'
-import { basename, dirname, join } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { test } from 'node:test'
 import { NamedMutex } from 'os-mutex'
 import { canTake, LockFolder } from './support/lock-folder.ts'
 
-const home = '/home-of-no-file'
+const isWindows = process.platform === 'win32'
+const home = resolve('/home-of-no-file')
 const fileOf = (name: string) => new NamedMutex(name, { directory: home }).path
-const userDirectory = join(home, `.os-mutex-u${process.geteuid?.()}`)
+// Where the files of Local names are.
+const localHome = isWindows ? home : join(home, `.os-mutex-u${process.geteuid?.()}`)
 
 const good = [
   'x',
@@ -26,6 +28,18 @@ const good = [
   'Global\\..',
   'con',
   'NUL',
+  'aux.txt',
+  'COM1',
+  'Global\\LPT1',
+  'Session',
+  'Global\\Session',
+  'Global\\Global',
+  'Local\\Local',
+  'Restricted',
+  'AppContainerNamedObjects',
+  'BaseNamedObjects',
+  'Global/Session/1/x',
+  'trailing ',
   'a:b*?"<>|',
   'new\nline',
   '\u0001\u007f',
@@ -55,6 +69,12 @@ const bad: [unknown, RegExp][] = [
   ['local\\x', /backslash/],
   [' Global\\x', /backslash/],
   ['Session\\1\\x', /backslash/],
+  ['AppContainerNamedObjects\\x', /backslash/],
+  ['Restricted\\x', /backslash/],
+  ['Global\\Session\\x', /backslash/],
+  ['Global\\AppContainerNamedObjects\\x', /backslash/],
+  ['\\BaseNamedObjects\\x', /backslash/],
+  ['\\\\.\\pipe\\x', /backslash/],
   ['Global\\\\x', /backslash/],
   ['Global\\Local\\x', /backslash/],
   ['Global\\a\\b', /backslash/],
@@ -173,9 +193,12 @@ test('no name leads out of the lock home, or to anything but a lock file in it',
     const global = fileOf(`Global\\${name}`)
     assert.equal(dirname(global), home)
     assert.match(basename(global), /^\.os-mutex-[a-z0-9_.%+=-]+$/)
-    assert.notEqual(global, userDirectory)
+    assert.ok(!/[. ]$/.test(basename(global)), 'which Windows may drop')
+    assert.notEqual(global, localHome)
     assert.ok(!/^\.os-mutex-u\d+$/.test(basename(global)), "some user's directory")
-    assert.equal(dirname(fileOf(`Local\\${name}`)), userDirectory)
+    const local = fileOf(`Local\\${name}`)
+    assert.equal(dirname(local), localHome)
+    if (isWindows) assert.match(basename(local), /^\.os-mutex-s\d+~/, 'which no Global name can have')
     assert.ok(basename(global).length <= 250)
   }
 })

@@ -84,7 +84,7 @@ test('processes are served in the order in which the kernel queued them', unless
     const done: Promise<void>[] = []
     for (const [place, party] of parties.entries()) {
       const acquire = party.acquire(name)
-      await mustBlock(acquire.lock, path, party.pid)
+      await mustBlock(acquire.lock, path, ...parties.slice(0, place + 1).map(({ pid }) => pid))
       done.push(serve(acquire, () => served.push(place)))
     }
     await held.release()
@@ -104,12 +104,13 @@ test('a process with many waiters takes one place in the line at a time', unless
     const lock = await mutex.acquire()
     served.push(place)
     // The next of ours is in line behind the other process before this one makes room.
-    if (place !== 'third') await untilQueued(path, process.pid)
+    if (place === 'first') await untilQueued(path, other.pid, process.pid)
+    if (place === 'second') await untilQueued(path, process.pid)
     lock.release()
   })
   await untilQueued(path, process.pid)
   const theirs = other.acquire(name)
-  await mustBlock(theirs.lock, path, other.pid)
+  await mustBlock(theirs.lock, path, process.pid, other.pid)
   const done = serve(theirs, () => served.push('theirs'))
   held?.release()
   await Promise.all([...ours, done])
@@ -129,7 +130,7 @@ function hog(party: Party, loop: Loop, holdMs: number): Promise<unknown> {
       const counter = fs.openSync(`${directory}/rounds`, 'r+')
       const work = () => {
         const until = performance.now() + holdMs
-        fs.writeSync(counter, String(++rounds).padStart(9), 0)
+        fs.writeSync(counter, Buffer.from(String(++rounds).padStart(9)), 0, 9, 0)
         if (rounds === 10) tell('under way')
         while (performance.now() < until);
         return performance.now() > stopAt || fs.existsSync(`${directory}/stop`)

@@ -70,6 +70,7 @@ test('a wait is told when it begins, and the acquire that ends it says how long 
     ['acquire'],
   )
   assert.equal(told[0]?.[1].waitedMs, lock.waitedMs)
+  lock.release()
 })
 
 test('an abandonment is told to those who listen, with the previous owner', async () => {
@@ -87,6 +88,7 @@ test('an abandonment is told to those who listen, with the previous owner', asyn
   assert.equal(told[0]?.[1].abandoned, true)
   assert.deepEqual(told[1]?.[1], { mutex: name, previousOwner: lock?.previousOwner })
   assert.equal(lock?.previousOwner?.pid, owner.pid)
+  lock?.release()
 })
 
 test('a timeout is told with the limit and the owner; an abort and a failed try are not', async () => {

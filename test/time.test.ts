@@ -1,14 +1,28 @@
 import assert from 'node:assert/strict'
 import { getEventListeners } from 'node:events'
-import { mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { mkdirSync, rmSync } from 'node:fs'
 import { test } from 'node:test'
 import { type AcquireOptions, MutexError, MutexTimeoutError } from 'os-mutex'
-import { kernelQueue, kernelTells, mustBlock, unlessKernelTells } from './support/kernel-queue.ts'
+import {
+  addonThreads,
+  assertQueue,
+  isQueue,
+  kernelTells,
+  kernelTellsPids,
+  mustBlock,
+  unlessKernelTells,
+} from './support/kernel-queue.ts'
 import { LockFolder } from './support/lock-folder.ts'
+import { resources } from './support/resources.ts'
+import { until } from './support/until.ts'
 
 // That the clock is the monotonic one is not tested: setting the machine's time back would disturb everybody else on it.
 
 const name = 'Global\\time'
+const isWindows = process.platform === 'win32'
+
+// On Windows a look takes a process of its own: in a loop, some of them must do.
+const looksAt = (round: number) => kernelTells && (kernelTellsPids || round % 25 === 0)
 
 test('timeoutMs: 0 tries once: it takes a free mutex and fails at once on a held one', async () => {
   await using folder = new LockFolder()
@@ -189,13 +203,11 @@ test('waits that ended leave no listener on their signal', async () => {
   assert.equal(getEventListeners(signal, 'abort').length, 0)
 })
 
-const threads = () => readdirSync('/proc/self/task').length
-
 test('a timeout or an abort leaves no thread and no request in the kernel', unlessKernelTells, async () => {
   await using folder = new LockFolder()
   const owner = await folder.process()
   await owner.acquire(name).lock
-  const [mutex, path, before] = [folder.mutex(name), folder.fileOf(name), threads()]
+  const [mutex, path, before] = [folder.mutex(name), folder.fileOf(name), resources()]
   for (const way of ['timeout', 'abort', 'close', 'sync']) {
     const controller = new AbortController()
     const instance = folder.mutex(name)
@@ -208,9 +220,12 @@ test('a timeout or an abort leaves no thread and no request in the kernel', unle
       if (way === 'close') instance.close()
       await assert.rejects(acquire)
     }
-    assert.deepEqual(kernelQueue(path), { owners: [owner.pid], waiters: [] }, way)
-    assert.ok(threads() <= before, way) // fewer, when an earlier test's idle thread has ended meanwhile
+    assertQueue(path, [owner.pid], [], way)
+    // Windows keeps one warm for some seconds. Fewer, when an earlier test's idle thread has ended meanwhile.
+    if (isWindows) assert.ok(addonThreads() <= 1, way)
+    else assert.ok(resources().threads <= before.threads, way)
   }
+  if (isWindows) await until('the warm one has ended, too', () => addonThreads() === 0)
 })
 
 test('after an abort nobody is a phantom owner, not for a moment: a thousand times', async () => {
@@ -231,7 +246,7 @@ test('after an abort nobody is a phantom owner, not for a moment: a thousand tim
       held.release()
     } else {
       held.release()
-      if (round % 5 === 0) while (kernelTells && !kernelQueue(path).owners.includes(process.pid));
+      if (round % 5 === 0) while (looksAt(round) && !isQueue(path, [process.pid], []));
       controller.abort()
     }
     await assert.rejects(acquire, { name: 'AbortError' })
@@ -251,7 +266,7 @@ test('after an abort nobody is a phantom owner, not for a moment: a thousand tim
     if (round % 3 > 1) await new Promise((resolve) => setImmediate(resolve))
     controller.abort()
     await Promise.all([acquire, released])
-    if (kernelTells) assert.deepEqual(kernelQueue(path), { owners: [], waiters: [] }, `round ${round}`)
+    if (looksAt(round)) assertQueue(path, [], [], `round ${round}`)
   }
 })
 
@@ -281,7 +296,7 @@ test('a timeout that races with the release either has the lock or leaves it fre
     }
     // When the owner has released, too, nobody has it.
     await other.run(({ mutex }, name) => mutex(name).withLock({ timeoutMs: 5000 }, () => {}), name)
-    if (kernelTells) assert.deepEqual(kernelQueue(path), { owners: [], waiters: [] }, `round ${round}`)
+    if (looksAt(round)) assertQueue(path, [], [], `round ${round}`)
   }
   assert.ok(granted > 0 && granted < 100, `${granted} of 100 were granted: no race was tried`)
 })
@@ -299,7 +314,11 @@ test('acquireSync waits until the lock comes free, and blocks its thread only', 
   assert.ok(lock.waitedMs > 0)
 })
 
-test('a timeout is a timeout, also when the owner can no longer be told', async () => {
+const ifRemovable = isWindows
+  ? { skip: 'Windows removes no file that is in use: see win32-record.test.ts for records that can’t be had' }
+  : {}
+
+test('a timeout is a timeout, also when the owner can no longer be told', ifRemovable, async () => {
   await using folder = new LockFolder()
   const owner = await folder.process()
   await owner.acquire('told').lock

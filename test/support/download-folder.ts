@@ -1,6 +1,7 @@
 // A folder of its own for a download test, with a payload that looks like a GGUF but is not meant to be loaded.
 import { createHash, randomBytes } from 'node:crypto'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
@@ -31,7 +32,8 @@ export async function openDownloadFolder(t: TestContext, options?: ModelServerOp
   const server = await ModelServer.start(options)
   t.after(async () => {
     await server.close()
-    rmSync(root, { recursive: true, force: true })
+    // On Windows a name is gone when the last handle to the file is, and those of a stream or a killed process go a moment late.
+    await rm(root, { recursive: true, force: true, maxRetries: 20 })
   })
   const models = join(root, 'models')
   let payloads = 0

@@ -1,6 +1,12 @@
-// The kernel's word on who has a lock file and who stands in line for it: proof that a waiter is blocked, without sleeping.
-import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs'
-import { isDeepStrictEqual } from 'node:util'
+// The kernel's word on who has a mutex and who stands in line for it: proof that a waiter is blocked, without sleeping.
+import assert from 'node:assert/strict'
+import { readdirSync, readFileSync } from 'node:fs'
+import { flockQueue } from './flock-queue.ts'
+import { until } from './until.ts'
+import { countsOf } from './win32/foreign.ts'
+import { mutexLine, objectNameOf } from './win32/mutex-line.ts'
+
+export { until }
 
 /** Pids, one for each lock and each request. */
 export interface KernelQueue {
@@ -8,71 +14,58 @@ export interface KernelQueue {
   readonly waiters: readonly number[]
 }
 
-/** Only Linux tells: by /proc/locks. Elsewhere what needs it is skipped. */
-export const kernelTells = process.platform === 'linux'
-export const unlessKernelTells = kernelTells ? {} : { skip: 'only /proc/locks (Linux) shows the queue of a lock' }
+const { platform } = process
 
-/** Who has a flock on the file at `path`, and who waits for one. */
-export function kernelQueue(path: string): KernelQueue {
-  // A long list comes in several reads, between which it may change. Then a line can be missing, or come twice.
-  for (let before = readQueue(path); ; ) {
-    const now = readQueue(path)
-    if (isDeepStrictEqual(now, before)) return now
-    before = now
-  }
+// Stands for each of them where the kernel tells how many there are, and not who.
+const SOMEBODY = 0
+const tellsNumberOnly = platform === 'win32' && mutexLine('os-mutex-test') !== undefined
+
+/** Linux tells by /proc/locks, Wine by its count of references (see win32/foreign.c). Elsewhere what needs it is skipped. */
+export const kernelTells = platform === 'linux' || tellsNumberOnly
+export const unlessKernelTells = kernelTells
+  ? {}
+  : { skip: 'neither macOS nor Windows itself shows the queue of a lock, as Linux (/proc/locks) and Wine do' }
+
+/** Whether it also tells who they are. */
+export const kernelTellsPids = platform === 'linux'
+
+/** Who has the mutex of the file at `path`, and who waits for it. */
+function kernelQueue(path: string): KernelQueue {
+  if (!tellsNumberOnly) return flockQueue(path)
+  const line = mutexLine(objectNameOf(path))
+  return { owners: line?.isHeld ? [SOMEBODY] : [], waiters: Array.from({ length: line?.waiters ?? 0 }, () => SOMEBODY) }
 }
 
-/** One read is one moment; but the next one, even only for the end of the file, goes on by line number in a list that may have grown. */
-function readLocks(): string {
-  const file = openSync('/proc/locks', 'r')
-  try {
-    const page = Buffer.alloc(4096)
-    let text = ''
-    for (let count = -1; count !== 0; ) {
-      count = readSync(file, page)
-      text += page.toString('latin1', 0, count)
-      if (count < page.length - 200) break // no line is that long: there are no more
-    }
-    return text
-  } finally {
-    closeSync(file)
-  }
+/** As the kernel tells them. */
+function told(pids: readonly number[]): readonly number[] {
+  return kernelTellsPids ? pids.toSorted((a, b) => a - b) : pids.map(() => SOMEBODY)
 }
 
-function readQueue(path: string): KernelQueue {
-  const owners: number[] = []
-  const waiters: number[] = []
-  const inode = statSync(path).ino
-  // "1: FLOCK  ADVISORY  WRITE 4711 fe:00:131090 0 EOF". "1: -> FLOCK …" is a request blocked by it, "1:  -> FLOCK …" one behind that.
-  for (const line of readLocks().split('\n')) {
-    const found = /^\d+: *(-> )?FLOCK +\w+ +\w+ +(\d+) \w+:\w+:(\d+) /.exec(line)
-    if (found === null || Number(found[3]) !== inode) continue
-    const pids = found[1] === undefined ? owners : waiters
-    pids.push(Number(found[2]))
-  }
-  return { owners, waiters }
+/** Whether just these own the mutex, and just these stand in line. */
+export function isQueue(path: string, owners: readonly number[], waiters: readonly number[]): boolean {
+  const queue = kernelQueue(path)
+  return String([told(queue.owners), '|', told(queue.waiters)]) === String([told(owners), '|', told(waiters)])
 }
 
-/** Resolves when `condition` holds; for states that nobody announces. Rejects after 20 s. */
-export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const startedAt = performance.now()
-  while (!(await condition())) {
-    if (performance.now() - startedAt > 20_000) throw new Error(`Waited in vain until ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 1))
-  }
+export function assertQueue(path: string, owners: readonly number[], waiters: readonly number[], why?: string): void {
+  const queue = kernelQueue(path)
+  const seen = { owners: told(queue.owners), waiters: told(queue.waiters) }
+  assert.deepEqual(seen, { owners: told(owners), waiters: told(waiters) }, why)
 }
 
-/** Resolves when each of `pids` stands in the kernel's line for the lock file, blocked (and as often as it is named). */
+/** Resolves when all of `pids` stand in the kernel's line for the mutex, blocked (and as often as they are named). */
 export async function untilQueued(path: string, ...pids: number[]): Promise<void> {
+  const expected = told(pids)
   const times = (pid: number, list: readonly number[]) => list.filter((other) => other === pid).length
   await until(`${pids} wait for ${path}`, () => {
     const { waiters } = kernelQueue(path)
-    return pids.every((pid) => times(pid, waiters) >= times(pid, pids))
+    return expected.every((pid) => times(pid, waiters) >= times(pid, expected))
   })
 }
 
 /** The addon's own threads in this process. */
-export function waiterThreads(): number {
+export function addonThreads(): number {
+  if (platform === 'win32') return countsOf(process.pid).ownerThreads
   return readdirSync('/proc/self/task').filter((id) => commandOf(id) === 'os-mutex').length
 }
 
@@ -87,11 +80,11 @@ function commandOf(thread: string): string {
 const still = Symbol('still waiting')
 
 /**
- * Proves that the acquire is blocked, by the kernel's word where it gives one: `pid` stands in line at `path`, and the
- * acquire has not ended.
+ * Proves that the acquire is blocked, by the kernel's word where it gives one: all of `pids` stand in line at `path`, its own
+ * last, and the acquire has not ended.
  */
-export async function mustBlock(acquire: Promise<unknown>, path: string, pid: number): Promise<void> {
-  if (kernelTells) await untilQueued(path, pid)
+export async function mustBlock(acquire: Promise<unknown>, path: string, ...pids: number[]): Promise<void> {
+  if (kernelTells) await untilQueued(path, ...pids)
   const first = await Promise.race([
     acquire.then(
       () => 'ended',

@@ -3,11 +3,12 @@ import { chmodSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type MutexLock, NamedMutex, type NamedMutexOptions } from 'os-mutex'
-import { Party } from './party.ts'
+import { Party, type ProcessOptions } from './party.ts'
 
 export class LockFolder implements AsyncDisposable {
   readonly path = realpathSync(mkdtempSync(join(tmpdir(), 'os-mutex-test-')))
   readonly #parties = new Set<Party>()
+  readonly #mutexes: NamedMutex[] = []
   #names = 0
 
   /** Lets every user make files in it, as in /tmp. */
@@ -22,8 +23,11 @@ export class LockFolder implements AsyncDisposable {
     return `${scope}mutex ${this.#names}`
   }
 
+  /** It is closed with the folder, if not before. */
   mutex(name: string, options: NamedMutexOptions = {}): NamedMutex {
-    return new NamedMutex(name, { directory: this.path, ...options })
+    const mutex = new NamedMutex(name, { directory: this.path, ...options })
+    this.#mutexes.push(mutex)
+    return mutex
   }
 
   /** Takes and releases the mutex: its lock tells what the next owner is told. */
@@ -39,11 +43,21 @@ export class LockFolder implements AsyncDisposable {
   }
 
   /** A child process that can be told what to do. It ends with the folder, if not before. */
-  process(options: { readonly execArgv?: readonly string[]; readonly uid?: number } = {}): Promise<Party> {
+  process(options: ProcessOptions = {}): Promise<Party> {
     return this.#add(Party.process(this.path, options))
   }
 
-  /** The same, as a worker thread of this process. */
+  /**
+   * Windows: a process whose mutexes are in the default lock home, which is in this folder for it. Such a mutex has its very name
+   * in the kernel, for all the machine: it takes a name of the test's own.
+   */
+  processAtHome(): Promise<Party> {
+    const env = { ...process.env }
+    for (const key of Object.keys(env)) if (/^(ProgramData|OS_MUTEX_DIR)$/i.test(key)) delete env[key]
+    return this.#add(Party.process('', { env: { ...env, ProgramData: this.path } }))
+  }
+
+  /** As {@link process}, but a worker thread of this process. */
   thread(): Promise<Party> {
     return this.#add(Party.thread(this.path))
   }
@@ -56,7 +70,9 @@ export class LockFolder implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all([...this.#parties].map((party) => party.kill()))
-    rmSync(this.path, { recursive: true, force: true })
+    // Windows removes no file that is open: a lock that a test has left held fails here.
+    for (const mutex of this.#mutexes) mutex.close()
+    rmSync(this.path, { recursive: true, force: true, maxRetries: 3 })
   }
 }
 

@@ -49,6 +49,8 @@ export type Fault = { readonly times?: number } & (
   | { readonly kind: 'untold-range' }
   /** Claims a compressed body. */
   | { readonly kind: 'gzip' }
+  /** Promises more bytes than it has. */
+  | { readonly kind: 'promise'; readonly bytes: number }
   /** No Content-Length: chunked, or until the connection closes. */
   | { readonly kind: 'no-length'; readonly chunked: boolean }
   | { readonly kind: 'redirect'; readonly to: string; readonly status?: number }
@@ -240,7 +242,8 @@ export class ModelServer {
       if (!fault.chunked) response.useChunkedEncodingByDefault = false
       response.writeHead(200, fault.chunked ? { 'transfer-encoding': 'chunked' } : { connection: 'close' })
     } else {
-      response.writeHead(200, { 'content-length': size, 'accept-ranges': 'bytes' })
+      const length = fault?.kind === 'promise' ? fault.bytes : size
+      response.writeHead(200, { 'content-length': length, 'accept-ranges': 'bytes' })
     }
     if (request.method === 'HEAD') {
       response.end()

@@ -5,6 +5,7 @@ import { isMainThread, parentPort } from 'node:worker_threads'
 import { acquireAll, type MutexLock, NamedMutex } from 'os-mutex'
 import type { Acquired, PartyMessage, PartyRequest } from './party.ts'
 
+// '': the default lock home.
 const directory = process.argv[2] ?? ''
 const mutexes = new Map<string, NamedMutex>()
 const locks = new Map<number, MutexLock>()
@@ -16,7 +17,7 @@ function send(message: PartyMessage): void {
 }
 
 function mutex(name: string): NamedMutex {
-  const known = mutexes.get(name) ?? new NamedMutex(name, { directory })
+  const known = mutexes.get(name) ?? new NamedMutex(name, directory === '' ? {} : { directory })
   mutexes.set(name, known)
   return known
 }
@@ -28,6 +29,7 @@ const scope = {
   execFileSync,
   spawn,
   fs,
+  load: (url: string): Promise<unknown> => import(url),
   directory,
   /** This party's instance for a name. */
   mutex,

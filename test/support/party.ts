@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import type { MutexState, OwnerInfo, ReportedProgress } from 'os-mutex'
 import type { Scope } from './party-main.ts'
+import { askForeign } from './win32/foreign.ts'
 
 export interface PartyAcquireOptions {
   readonly timeoutMs?: number
@@ -60,6 +61,12 @@ export interface PartyAcquire {
   abort(): Promise<void>
 }
 
+export interface ProcessOptions {
+  readonly execArgv?: readonly string[]
+  readonly uid?: number
+  readonly env?: NodeJS.ProcessEnv
+}
+
 type Transport =
   | { readonly kind: 'process'; readonly process: ChildProcess }
   | { readonly kind: 'thread'; readonly worker: Worker }
@@ -102,10 +109,12 @@ export class Party {
     })
   }
 
-  static async process(directory: string, options: { execArgv?: readonly string[]; uid?: number }): Promise<Party> {
-    const { execArgv = [], uid } = options
+  /** `directory`: of the mutexes; '' is the default lock home. */
+  static async process(directory: string, options: ProcessOptions): Promise<Party> {
+    const { execArgv = [], uid, env = process.env } = options
     const child = fork(fileURLToPath(program), [directory], {
       execArgv: [...execArgv],
+      env,
       serialization: 'advanced',
       stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
       ...(uid === undefined ? {} : { uid, gid: uid }),
@@ -174,13 +183,16 @@ export class Party {
     return this.ended
   }
 
-  /** SIGSTOP: every thread of the process stands still, in the middle of whatever it does. */
+  /** SIGSTOP and its like: every thread of the process stands still, in the middle of whatever it does. */
   freeze(): void {
-    if (this.#transport.kind === 'process') this.#transport.process.kill('SIGSTOP')
+    if (this.#transport.kind !== 'process') throw new Error('Only a process can be frozen')
+    if (process.platform === 'win32') askForeign('freeze', String(this.pid))
+    else this.#transport.process.kill('SIGSTOP')
   }
 
   thaw(): void {
-    if (this.#transport.kind === 'process') this.#transport.process.kill('SIGCONT')
+    if (process.platform === 'win32') askForeign('thaw', String(this.pid))
+    else if (this.#transport.kind === 'process') this.#transport.process.kill('SIGCONT')
   }
 
   #nextId(): number {

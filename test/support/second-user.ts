@@ -7,6 +7,7 @@ export const isRoot = process.geteuid?.() === 0
 export const secondUser = 65534
 
 function whyNot(): string | undefined {
+  if (process.platform === 'win32') return "Windows starts processes of another user only by that user's password"
   if (!isRoot) return 'only root can start processes of a second user'
   const program = fileURLToPath(new URL('./party-main.js', import.meta.url))
   const { status } = spawnSync(process.execPath, ['--check', program], { uid: secondUser, gid: secondUser })

@@ -2,7 +2,7 @@
 // both: stages.js STAGE DIRECTORY NAME. It goes to the stage and says that it is there.
 import { isMainThread, parentPort } from 'node:worker_threads'
 import type { MutexLock, NamedMutex } from 'os-mutex'
-import { kernelQueue, kernelTells } from './kernel-queue.ts'
+import { isQueue, kernelTells } from './kernel-queue.ts'
 
 /** Stages at which somebody else has to hold the mutex. */
 const amidWaiting = ['waiting', 'in a time limit', 'granted but not told', 'in acquireSync', 'in a crowd'] as const
@@ -83,9 +83,10 @@ async function goTo(stage: Stage, directory: string, name: string): Promise<void
       return
     case 'granted but not told': {
       keepAcquire(mutex)
+      if (isMainThread) while (!isQueue(mutex.path, [process.ppid], [process.pid]));
       there()
       // Deaf until it has been granted the lock, and for good in a worker, which is ended from outside.
-      while (!kernelTells || !isMainThread || !kernelQueue(mutex.path).owners.includes(process.pid));
+      while (!kernelTells || !isMainThread || !isQueue(mutex.path, [process.pid], []));
       return
     }
   }

@@ -1,0 +1,27 @@
+// What a process has of the system's: to see that nothing is left behind.
+import { readdirSync } from 'node:fs'
+import { countsOf } from './win32/foreign.ts'
+
+/** Options of a test that counts them. */
+export const ifCountable =
+  process.platform === 'linux' || process.platform === 'win32'
+    ? {}
+    : { skip: 'macOS has no /proc to count descriptors and threads by' }
+
+export interface Resources {
+  /** Descriptors, or handles. */
+  readonly handles: number
+  readonly threads: number
+}
+
+export function resourcesOf(pid: number): Resources {
+  if (process.platform === 'win32') return countsOf(pid)
+  return { handles: readdirSync(`/proc/${pid}/fd`).length, threads: readdirSync(`/proc/${pid}/task`).length }
+}
+
+export function resources(): Resources {
+  return resourcesOf(process.pid)
+}
+
+/** On Windows, Node and the system's libraries open handles of their own as they go. Far fewer than a leak would show. */
+export const spareHandles = process.platform === 'win32' ? 20 : 0
