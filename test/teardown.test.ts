@@ -90,7 +90,9 @@ for (const stage of stages) {
       else child.send('exit')
       assert.deepEqual(await ended, [7, null])
       assert.ok(performance.now() - startedAt < 5000)
-      await isFree(folder, stage, held, stage === 'in native calls')
+      // A process that exits owning, if unheard, has abandoned the mutex by Windows' own word.
+      const mayBeOwner = stage === 'granted but not told' && process.platform === 'win32'
+      await isFree(folder, stage, held, stage === 'in native calls' || mayBeOwner)
     },
   )
 }

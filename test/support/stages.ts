@@ -83,7 +83,7 @@ async function goTo(stage: Stage, directory: string, name: string): Promise<void
       return
     case 'granted but not told': {
       keepAcquire(mutex)
-      if (isMainThread) while (!isQueue(mutex.path, [process.ppid], [process.pid]));
+      if (kernelTells && isMainThread) while (!isQueue(mutex.path, [process.ppid], [process.pid]));
       there()
       // Deaf until it has been granted the lock, and for good in a worker, which is ended from outside.
       while (!kernelTells || !isMainThread || !isQueue(mutex.path, [process.pid], []));
