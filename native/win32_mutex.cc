@@ -124,11 +124,10 @@ bool Win32Mutex::startWait(Failure& failure) {
   return false;
 }
 
-// It may have got the mutex in the last moment. That it was abandoned then is for the next owner to hear.
+// It may have got the mutex in the last moment. If it was abandoned, that is for the next owner to hear: by ending the thread with it.
 void Win32Mutex::cancelWait() {
-  const WaitOutcome outcome = waiting_->cancelWait();
-  if (outcome == WaitOutcome::acquired) waiting_->unlock();
-  if (outcome == WaitOutcome::abandoned) waiting_->end();
+  if (waiting_->cancelWait() == WaitOutcome::acquired) waiting_->unlock();
+  waiting_->end();
   waiting_ = nullptr;
 }
 

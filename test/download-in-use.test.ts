@@ -3,13 +3,16 @@ import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
 import { type TestContext, test } from 'node:test'
 import { openDownloadFolder, partialsIn, published, sha256Of, until } from './support/download-folder.ts'
-import { downloadFile, findPublished, resolveSource } from './support/download-internals.ts'
+import { downloadFile, findPublished, resolveSource, win32Files } from './support/download-internals.ts'
 import { Foreign, onWindows } from './support/win32/foreign.ts'
 
 const MiB = 1024 * 1024
 const path = '/model.gguf'
 
-/** A published file, another version of it on the server, and a program that has the published one open for itself alone. */
+/**
+ * A published file, another version of it on the server, and a program that has the published one open for itself alone. That
+ * is to be ended by the test itself: the folder cannot be removed before.
+ */
 async function openInUse(t: TestContext) {
   const folder = await openDownloadFolder(t)
   const { server, models, destination } = folder
@@ -19,7 +22,6 @@ async function openInUse(t: TestContext) {
   server.serve('/new.gguf', after.path)
   const source = resolveSource({ url: `${server.origin}/new.gguf`, sha256: after.sha256, bytes: after.bytes })
   const scanner = new Foreign('monopolise', destination)
-  t.after(() => scanner.kill())
   await scanner.says('made')
   const manifest = `${models}/.model.gguf.os-mutex.json`
   /** The step before the file's own: from here on the download tries to replace it. */
@@ -28,7 +30,8 @@ async function openInUse(t: TestContext) {
 }
 
 test('a file that a scanner has open for a moment is replaced when it is done', onWindows, async (t) => {
-  const { source, destination, after, scanner, replacing, list } = await openInUse(t)
+  const { source, destination, after, scanner: holder, replacing, list } = await openInUse(t)
+  await using scanner = holder
   const download = downloadFile({ source, destination })
   await replacing()
   await scanner.letGo()
@@ -41,7 +44,8 @@ test(
   'a file that stays in use is told so, all stays as it was, and the next call publishes what was received',
   onWindows,
   async (t) => {
-    const { server, models, source, oldSource, destination, before, after, scanner, list } = await openInUse(t)
+    const { server, models, source, oldSource, destination, before, after, scanner: holder, list } = await openInUse(t)
+    await using scanner = holder
     await assert.rejects(downloadFile({ source, destination }), (error: Error & Record<string, unknown>) => {
       assert.equal(error.code, 'ERR_MODEL_FILE_IN_USE')
       assert.equal(error.path, destination)
@@ -66,7 +70,8 @@ test(
   'a published file that somebody keeps for himself alone cannot be verified, and the error says why',
   onWindows,
   async (t) => {
-    const { oldSource, destination, scanner } = await openInUse(t)
+    const { oldSource, destination, scanner: holder } = await openInUse(t)
+    await using scanner = holder
     await assert.rejects(downloadFile({ source: oldSource, destination, verifyAgain: true }), {
       code: 'ERR_MODEL_FILE_SYSTEM',
       path: destination,
@@ -78,12 +83,15 @@ test(
 )
 
 test('an abort ends the wait for a file that is in use', onWindows, async (t) => {
-  const { source, oldSource, destination, before, scanner, replacing } = await openInUse(t)
+  const { source, oldSource, destination, before, scanner: holder, replacing, payload } = await openInUse(t)
+  await using scanner = holder
   const controller = new AbortController()
   const reason = new Error('the user went away')
   const download = downloadFile({ source, destination, signal: controller.signal })
   download.catch(() => {})
   await replacing()
+  // Not the first try that fails after it ends the wait, but the abort.
+  await assert.rejects(win32Files.replace(payload(MiB).path, destination, AbortSignal.abort()), { name: 'AbortError' })
   controller.abort(reason)
   await assert.rejects(download, (error) => error === reason)
   assert.equal((await findPublished(destination, oldSource))?.sha256, before.sha256)

@@ -41,7 +41,10 @@ test('a download waits for one of the same file, however both wrote the folder a
   const calls = others.children.map((other, index) =>
     other.ensureModel({ url, fileName: basename(names[index] ?? '') }),
   )
-  await Promise.all(calls.map((call) => call.seenProgress(({ phase }) => phase === 'waiting')))
+  const waiting = calls.map((call) => call.seenProgress(({ phase }) => phase === 'waiting'))
+  const unguarded = calls.map((call) => call.result.then(({ path }) => assert.fail(`${path} did not wait`)))
+  await Promise.all(waiting.map((seen, index) => Promise.race([seen, unguarded[index]])))
+  for (const result of unguarded) result.catch(() => {})
   assert.equal(server.requests('/a.gguf').length, 0)
   held.release()
   for (const call of calls) assert.equal((await call.result).sha256, sha256)

@@ -14,7 +14,6 @@ import {
 } from './support/kernel-queue.ts'
 import { LockFolder } from './support/lock-folder.ts'
 import { resources } from './support/resources.ts'
-import { until } from './support/until.ts'
 
 // That the clock is the monotonic one is not tested: setting the machine's time back would disturb everybody else on it.
 
@@ -221,11 +220,10 @@ test('a timeout or an abort leaves no thread and no request in the kernel', unle
       await assert.rejects(acquire)
     }
     assertQueue(path, [owner.pid], [], way)
-    // Windows keeps one warm for some seconds. Fewer, when an earlier test's idle thread has ended meanwhile.
-    if (isWindows) assert.ok(addonThreads() <= 1, way)
+    // Fewer, when an earlier test's idle thread has ended meanwhile. On Windows the system starts and ends threads as it likes.
+    if (isWindows) assert.equal(addonThreads(), 0, way)
     else assert.ok(resources().threads <= before.threads, way)
   }
-  if (isWindows) await until('the warm one has ended, too', () => addonThreads() === 0)
 })
 
 test('after an abort nobody is a phantom owner, not for a moment: a thousand times', async () => {

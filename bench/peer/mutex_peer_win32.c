@@ -7,7 +7,7 @@
  *                                         completion port, in the way of libuv, which is Node's
  *   mutex_peer_win32 hold NAME            for each line on stdin: takes it and prints a line; at the next line prints the time and releases
  *
- * Compiled by x86_64-w64-mingw32-gcc -O2 -static, or by Visual C++. */
+ * Compiled by x86_64-w64-mingw32-gcc -O2 -static (`npm run bench:wine` does), or by Visual C++. */
 #include <windows.h>
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 // What takes long to get is kept in .cache/platforms: runtimes, Wine prefixes, root folders. (Not in node_modules, which `npm ci`
 // deletes.)
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
 import path from 'node:path'
 import { root } from '../setup.mjs'
 
@@ -17,6 +17,7 @@ export async function cachedFolder(kind, name, make) {
   if (existsSync(folder)) return folder
   const begun = mkdtempSync(path.join(cache(kind), `.${name}-`))
   try {
+    chmodSync(begun, 0o755) // tests of a second user go through it
     await make(begun)
     renameSync(begun, folder)
   } catch (error) {

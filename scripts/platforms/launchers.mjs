@@ -36,7 +36,8 @@ export const launchers = {
   },
 
   musl: async (target) => {
-    requirePackages('gcc', 'libc6-dev', 'musl')
+    requirePackages('gcc', 'libc6-dev')
+    const enter = await debianRoot('trixie', ['musl', 'python3-minimal'])
     const libraries = await cachedFolder('musl', 'libraries', (begun) => {
       const of = '/usr/lib/x86_64-linux-gnu'
       for (const name of ['libstdc++.so.6', 'libgcc_s.so.1'])
@@ -46,11 +47,14 @@ export const launchers = {
       call('gcc', [...options, path.join(import.meta.dirname, 'musl-shim.c')])
     })
     // On Alpine, /etc/alpine-release says what LIBC says here.
-    return { command: [runtime(target.runtime)], env: { ...process.env, LD_LIBRARY_PATH: libraries, LIBC: 'musl' } }
+    return {
+      command: [...enter, runtime(target.runtime)],
+      env: { ...process.env, LD_LIBRARY_PATH: libraries, LIBC: 'musl' },
+    }
   },
 
   bullseye: async (target) => ({
-    command: [...(await debianRoot('bullseye', ['python3-minimal'])), runtime(target.runtime)],
+    command: [...(await debianRoot('bullseye', ['python3-minimal', 'binutils'])), runtime(target.runtime)],
     env: process.env,
   }),
 }

@@ -44,7 +44,9 @@ export function compile({ root, toolchain, cache, scratch, os, triple, output })
       ZIG_GLOBAL_CACHE_DIR: cache,
     },
   })
-  if (result.status !== 0) throw new Error(`${triple} did not compile:\n${result.error?.message ?? result.stderr}`)
+  if (result.status === 0) return
+  const reason = result.error?.message ?? result.signal ?? `exit code ${result.status}`
+  throw new Error(`${triple} did not compile (${reason}):\n${result.stderr}`)
 }
 
 /** The C++ library inside is nobody else's business, and would clash with another addon's. */
