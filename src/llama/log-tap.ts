@@ -2,6 +2,9 @@
 import type { Llama, LlamaLogLevel } from 'node-llama-cpp'
 
 const MOST_LINES = 20
+// llama.cpp's lines come through the event loop and arrive just after the load's own rejection: 1 to 2 ms on Linux, 15 ms measured on a
+// busy machine. Once a process has made several Llama instances they don't come at all.
+const PATIENCE_MS = 250
 
 /**
  * The error lines of one Llama instance, collected while any load of the gate runs on it. All those loads share one tap,
@@ -14,6 +17,7 @@ class LogTap {
   readonly #userLevel: LlamaLogLevel
   readonly #logger: Llama['logger']
   #lines: string[] = []
+  #hear: (() => void) | undefined
   loads = 0
 
   constructor(llama: Llama) {
@@ -24,12 +28,28 @@ class LogTap {
       if (level === 'error' || level === 'fatal') {
         this.#lines.push(message.trim())
         if (this.#lines.length > MOST_LINES) this.#lines.shift()
+        this.#hear?.()
       }
       const unwanted = hidesErrors(this.#userLevel) && level !== this.#userLevel
       if (!unwanted) this.#userLogger(level, message)
     }
     llama.logger = this.#logger
     if (hidesErrors(this.#userLevel)) llama.logLevel = 'error' as LlamaLogLevel
+  }
+
+  /** Resolves when there are error lines to take; at the latest after some time. */
+  async untilTold(): Promise<void> {
+    await turn()
+    if (this.#lines.length > 0) return
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, PATIENCE_MS)
+      this.#hear = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+    this.#hear = undefined
+    await turn() // the other lines of the same moment
   }
 
   take(): string[] {
@@ -63,8 +83,7 @@ export async function withErrorLog<T>(
     tap.take()
     return result
   } catch (error) {
-    // llama.cpp's lines come through the event loop and may arrive just after the load's own rejection.
-    await new Promise((resolve) => setImmediate(resolve))
+    await tap.untilTold()
     throw onFailure(error, tap.take())
   } finally {
     tap.loads--
@@ -73,6 +92,10 @@ export async function withErrorLog<T>(
       tap.remove()
     }
   }
+}
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
 }
 
 function hidesErrors(level: LlamaLogLevel): boolean {

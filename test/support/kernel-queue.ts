@@ -6,8 +6,6 @@ import { until } from './until.ts'
 import { countsOf } from './win32/foreign.ts'
 import { mutexLine, objectNameOf } from './win32/mutex-line.ts'
 
-export { until }
-
 /** Pids, one for each lock and each request. */
 export interface KernelQueue {
   readonly owners: readonly number[]
