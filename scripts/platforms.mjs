@@ -1,12 +1,11 @@
 // `npm run test:platforms [-- words]`: runs the tests on other runtimes and platforms, and prints a table of what came out.
 // A word is a part of a target's name, a suite (mutex, gate, pack), or a part of a test file's name. See docs/platforms.md.
 import { writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { prepare } from './pack-test/prepare.mjs'
 import { runPrograms } from './pack-test/programs.mjs'
 import { provideAddons } from './platforms/addons.mjs'
-import { cache } from './platforms/cache.mjs'
+import { cache, packFolder } from './platforms/cache.mjs'
 import { launchers } from './platforms/launchers.mjs'
 import { endAll, filesOf, runFiles } from './platforms/run-suite.mjs'
 import { stage } from './platforms/stage.mjs'
@@ -88,9 +87,7 @@ async function runSuite(target, launcher, folder, suite) {
 
 async function runPack({ command, env }) {
   const modules = path.join(root, 'node_modules')
-  // Not in the checkout, whose node_modules would be found, too.
-  const workDirectory = path.join(tmpdir(), 'os-mutex-pack-test')
-  const { project, wrongs } = prepare({ packageDirectory: root, workDirectory, modules })
+  const { project, wrongs } = prepare({ packageDirectory: root, workDirectory: packFolder, modules })
   if (wrongs.length > 0) throw new Error(wrongs.join('\n'))
   const results = await runPrograms(project, command, { env })
   return results.map(({ name, passed, output }) => ({ name, outcome: passed ? 'passed' : 'failed', error: output }))

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
@@ -105,13 +105,4 @@ test('installing the package runs nothing on the user’s machine', () => {
     assert.equal(manifest.scripts[script], undefined)
   assert.equal(manifest.gypfile, false, 'or npm would run node-gyp, for there is a binding.gyp')
   assert.deepEqual(Object.keys(manifest.dependencies).sort(), ['node-gyp-build', 'undici'])
-})
-
-test('the addon needs nothing but the C and C++ libraries, and no newer ones than glibc 2.28', {
-  skip: process.platform !== 'linux',
-}, (t) => {
-  const { status, stdout } = spawnSync('objdump', ['-T', addonFile], { encoding: 'utf8' })
-  if (status !== 0) return t.skip('objdump is not installed')
-  const versions = [...stdout.matchAll(/GLIBC_2\.(\d+)/g)].map((found) => Number(found[1]))
-  assert.ok(Math.max(0, ...versions) <= 34, `needs glibc 2.${Math.max(...versions)}`)
 })

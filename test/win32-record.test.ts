@@ -11,12 +11,14 @@ import { Foreign, onWindows } from './support/win32/foreign.ts'
 
 const name = 'Global\\record'
 
-/** Tells the codes of the warnings that come in the party. */
+/** Tells the codes of our warnings that come in the party. Node has its own. */
 function listen(party: Party): Promise<void> {
   return party.run(({ kept }) => {
     const codes: unknown[] = []
     kept.push(codes)
-    process.on('warning', (warning) => codes.push((warning as Error & { code?: string }).code))
+    process.on('warning', (warning) => {
+      if (warning.name === 'MutexWarning') codes.push((warning as Error & { code?: string }).code)
+    })
   })
 }
 

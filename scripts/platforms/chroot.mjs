@@ -1,12 +1,12 @@
 // Other Debian releases in a folder, for a C library or a Wine that this one has not.
 import { spawnSync } from 'node:child_process'
 import { root } from '../setup.mjs'
-import { cachedFolder } from './cache.mjs'
+import { cachedFolder, packFolder } from './cache.mjs'
 import { call, requirePackages } from './debian.mjs'
 
 /**
  * A Debian release's root folder with some packages. Returns the words that stand before a command to run it there, in the folder it
- * is started from: that and the checkout are all of this machine that is seen inside.
+ * is started from. The checkout and the pack test's folder are all of this machine that is seen inside.
  */
 export async function debianRoot(release, packages) {
   requirePackages('debootstrap')
@@ -16,7 +16,7 @@ export async function debianRoot(release, packages) {
     const include = packages.length > 0 ? [`--include=${packages.join(',')}`] : []
     call('debootstrap', ['--variant=minbase', ...include, release, begun, mirror()])
   })
-  return ['unshare', '--mount', 'sh', '-ec', enter, 'sh', folder, root]
+  return ['unshare', '--mount', 'sh', '-ec', enter, 'sh', folder, root, packFolder]
 }
 
 /** Debian's packages, from where this machine gets them. */
@@ -31,11 +31,12 @@ function mirror() {
 // The mounts are in a namespace of the command's own and go with it. Each step replaces the one before: the process that is started
 // is the one that takes signals.
 const enter = `
-root=$1 checkout=$2; shift 2
-for folder in "$checkout" "$PWD"; do
+root=$1
+for folder in "$2" "$3"; do
   mkdir -p "$root$folder"
   mount --bind "$folder" "$root$folder"
 done
+shift 3
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 exec chroot "$root" sh -ec 'cd "$1"; shift; exec "$@"' sh "$PWD" "$@"

@@ -20,7 +20,7 @@ const remedies: readonly (readonly [said: RegExp, remedy: string])[] = [
   [/version `GLIBC[^']*' not found/, "this system's C library is older than glibc 2.28: build the addon here"],
   [/libgcc_s/, 'install libgcc (Debian: apt-get install libgcc-s1; Alpine: apk add libgcc)'],
   [
-    /invalid ELF header|wrong ELF class|Exec format error|not a mach-o|incompatible architecture|wrong architecture|not a valid Win32 application/i,
+    /invalid ELF header|wrong ELF class|Exec format error|not a mach-o|incompatible architecture|wrong architecture|not a valid Win32 application|Bad EXE format/i,
     `the file is damaged or for another system: ${packageAgain}`,
   ],
   // glibc says of a file for another processor that it isn't there.

@@ -19,7 +19,7 @@ function whyNot(): string | undefined {
     linkDirectory(target, link)
     return undefined
   } catch (error) {
-    return `this system makes no links to directories, as Wine before version 9 (${error})`
+    return `this system makes no links to directories, as Wine before version 9 (${(error as NodeJS.ErrnoException).code})`
   } finally {
     for (const path of [link, target]) rmSync(path, { recursive: true, force: true })
   }
