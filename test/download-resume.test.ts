@@ -71,7 +71,8 @@ test('a SIGKILL in full flow costs only the bytes that were on their way', async
   await folder.server.idle(path)
   const served = folder.server.bytesServed(path)
   const kept = partialsIn(folder.models)[0]?.bytes ?? 0
-  assert.ok(served - kept <= MiB, `${served} served, ${kept} kept`)
+  // What the sockets of both sides hold, more on a busy machine.
+  assert.ok(served - kept <= 3 * MiB, `${served} served, ${kept} kept`)
   await startDownload(url, folder.destination).outcome
   assertPublished(folder, file)
   assert.equal(folder.server.bytesServed(path), served + file.bytes - kept)

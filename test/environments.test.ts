@@ -43,71 +43,84 @@ async function liveAndDie(orders: Orders): Promise<void> {
   assert.deepEqual(errors, orders.fate === 'holds, and throws' ? ['meant to be thrown'] : [], orders.fate)
 }
 
-setFlagsFromString('--expose-gc')
-const collectGarbage = runInNewContext('gc') as () => void
-
 /** What this process has of the machine. Threads and descriptors are counted where /proc tells them. */
 function resources(): { descriptors: number; threads: number; bytes: number } {
-  collectGarbage()
+  setFlagsFromString('--expose-gc')
+  ;(runInNewContext('gc') as () => void)()
   const count = (what: string) => (process.platform === 'linux' ? readdirSync(`/proc/self/${what}`).length : 0)
   return { descriptors: count('fd'), threads: count('task'), bytes: process.memoryUsage.rss() }
 }
 
-test(`${workerCount} worker threads come and go over mutexes shared with the main thread: exclusive, every death told once, nothing left behind`, async () => {
-  await using folder = new LockFolder()
-  const diary = newDiary()
-  const mutexes = names.map((name) => folder.mutex(name))
-  const busy = folder.mutex(busyName).tryAcquire()
+const onNode = {
+  skip:
+    process.versions.bun || 'Deno' in globalThis
+      ? "Node's and Electron's environments, looked at by V8's collector"
+      : false,
+}
 
-  const self = workerCount + 1
-  const visitAll = async () => {
-    for (const [at, mutex] of mutexes.entries()) {
-      const lock = await mutex.acquire({ timeoutMs: 60_000, purpose: 'the main thread' })
-      await enter(diary, at, self, lock)
-      leave(diary, at, self)
-      lock.release()
-    }
-  }
+test(
+  `${workerCount} worker threads come and go over mutexes shared with the main thread: exclusive, every death told once, nothing left behind`,
+  onNode,
+  async () => {
+    await using folder = new LockFolder()
+    const diary = newDiary()
+    const mutexes = names.map((name) => folder.mutex(name))
+    const busy = folder.mutex(busyName).tryAcquire()
 
-  let started = 0
-  const liveUntil = async (count: number) => {
-    const lane = async () => {
-      while (started < count) {
-        const id = ++started
-        const orders = { directory: folder.path, names, busyName, id, fate: fateOf(id), diary }
-        await Promise.all([liveAndDie(orders), visitAll()])
+    const self = workerCount + 1
+    const visitAll = async () => {
+      for (const [at, mutex] of mutexes.entries()) {
+        const lock = await mutex.acquire({ timeoutMs: 60_000, purpose: 'the main thread' })
+        await enter(diary, at, self, lock)
+        leave(diary, at, self)
+        lock.release()
       }
     }
-    await Promise.all(Array.from({ length: laneCount }, lane))
-  }
 
-  // The first ones warm up: the kept-warm waiters, the allocator's arenas, V8's pools.
-  await liveUntil(Math.floor(workerCount / 4))
-  const before = resources()
-  await liveUntil(workerCount)
-  await visitAll()
+    let started = 0
+    const liveUntil = async (count: number) => {
+      const lane = async () => {
+        while (started < count) {
+          const id = ++started
+          const orders = { directory: folder.path, names, busyName, id, fate: fateOf(id), diary }
+          await Promise.all([liveAndDie(orders), visitAll()])
+        }
+      }
+      await Promise.all(Array.from({ length: laneCount }, lane))
+    }
 
-  assert.equal(diary.wrongs[0], 0, 'entered where another was inside, or whose death was not told')
-  assert.equal(diary.wrongs[1], 0, 'was not alone inside')
-  assert.deepEqual(diary.entries, diary.trueEntries)
-  for (let id = 1; id <= workerCount; id++) {
-    const fate = fateOf(id)
-    const told = diary.deaths[id] ?? 0
-    if (/any moment/.test(fate)) assert.ok(told <= 1, `worker ${id} ${fate}: told ${told} times`)
-    else assert.equal(told, fate.startsWith('holds') ? 1 : 0, `worker ${id} ${fate}`)
-  }
-  assert.ok(
-    (diary.deaths[0] ?? 0) <= workerCount / fates.length,
-    'only those ended at any moment die before they come inside',
-  )
-  busy?.release()
-  assert.equal((await folder.nextOwner(busyName)).abandoned, false, 'those that only waited abandoned nothing')
+    // The first ones warm up: the kept-warm waiters, the allocator's arenas, V8's pools.
+    await liveUntil(Math.floor(workerCount / 4))
+    const before = resources()
+    await liveUntil(workerCount)
+    await visitAll()
 
-  await until('threads and descriptors are back', () => {
-    const now = resources()
-    return now.descriptors <= before.descriptors && now.threads <= before.threads
-  })
-  // In fact 0 to 20 MiB, with no trend; one environment that stays behind is more than 2 MiB.
-  const grownBy = (resources().bytes - before.bytes) / 2 ** 20
-  assert.ok(grownBy < 32, `grown by ${grownBy.toFixed(1)} MiB`)
-})
+    assert.equal(diary.wrongs[0], 0, 'entered where another was inside, or whose death was not told')
+    assert.equal(diary.wrongs[1], 0, 'was not alone inside')
+    for (const [at, entries] of diary.entries.entries()) {
+      // A lost entry makes it fewer. A worker that is terminated between the two counts makes it one more.
+      const more = entries - (diary.trueEntries[at] ?? 0)
+      assert.ok(more >= 0 && more <= workerCount / fates.length, `${names[at]}: ${more}`)
+    }
+    for (let id = 1; id <= workerCount; id++) {
+      const fate = fateOf(id)
+      const told = diary.deaths[id] ?? 0
+      if (/any moment/.test(fate)) assert.ok(told <= 1, `worker ${id} ${fate}: told ${told} times`)
+      else assert.equal(told, fate.startsWith('holds') ? 1 : 0, `worker ${id} ${fate}`)
+    }
+    assert.ok(
+      (diary.deaths[0] ?? 0) <= workerCount / fates.length,
+      'only those ended at any moment die before they come inside',
+    )
+    busy?.release()
+    assert.equal((await folder.nextOwner(busyName)).abandoned, false, 'those that only waited abandoned nothing')
+
+    await until('threads and descriptors are back', () => {
+      const now = resources()
+      return now.descriptors <= before.descriptors && now.threads <= before.threads
+    })
+    // In fact 0 to 20 MiB, with no trend; one environment that stays behind is more than 2 MiB.
+    const grownBy = (resources().bytes - before.bytes) / 2 ** 20
+    assert.ok(grownBy < 32, `grown by ${grownBy.toFixed(1)} MiB`)
+  },
+)

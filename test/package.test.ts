@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join, relative } from 'node:path'
@@ -42,6 +42,12 @@ class Installed implements Disposable {
     })
   }
 
+  /** Runs `code` as an ES module. From a file: not every runtime imports from a command line. */
+  runModule(code: string): string {
+    writeFileSync(join(this.path, 'main.mjs'), code)
+    return this.run('main.mjs')
+  }
+
   [Symbol.dispose](): void {
     rmSync(this.path, { recursive: true, force: true })
   }
@@ -51,8 +57,10 @@ const use = `const lock = new NamedMutex('x').tryAcquire(); console.log(lock.rel
 
 test("import 'os-mutex' works where neither undici nor node-llama-cpp is installed", () => {
   using project = new Installed({ addon: true })
-  const missing = `for (const name of ['undici', 'node-llama-cpp']) await import(name).then(() => { throw new Error(name) }, () => {})`
-  const output = project.run('--input-type=module', '-e', `import { NamedMutex } from 'os-mutex'; ${missing}; ${use}`)
+  // Bun has an undici of its own.
+  const names = process.versions.bun === undefined ? ['undici', 'node-llama-cpp'] : ['node-llama-cpp']
+  const missing = `for (const name of ${JSON.stringify(names)}) await import(name).then(() => { throw new Error(name) }, () => {})`
+  const output = project.runModule(`import { NamedMutex } from 'os-mutex'; ${missing}; ${use}`)
   assert.equal(output, 'false\n')
 })
 
@@ -68,7 +76,7 @@ test("require('os-mutex') works where Node can require ES modules", {
 test('without its addon the package says what it looked for, where, and how to build it', () => {
   using project = new Installed({ addon: false })
   const code = `import('os-mutex').catch((error) => console.log(JSON.stringify({ code: error.code, name: error.name, message: error.message, cause: String(error.cause) })))`
-  const error = JSON.parse(project.run('--input-type=module', '-e', code))
+  const error = JSON.parse(project.runModule(code))
   assert.equal(error.code, 'ERR_MUTEX_ADDON_NOT_FOUND')
   assert.equal(error.name, 'MutexError')
   for (const said of [project.package, process.platform, process.arch, 'prebuilds', 'node-gyp']) {

@@ -46,7 +46,7 @@ for (const stage of stages) {
     if (way === 'process.exit()' && !canExit(stage, 'thread')) continue
     test(
       `a worker ended by ${way} ${stage} leaves the mutex to others, and its process well`,
-      isBusy(stage) ? withTerminate : {},
+      isBusy(stage) || way === 'worker.terminate()' ? withTerminate : {},
       async () => {
         for (let round = 0; round < rounds; round++) {
           await using folder = new LockFolder()

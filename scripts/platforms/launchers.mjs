@@ -37,7 +37,7 @@ export const launchers = {
 
   musl: async (target) => {
     requirePackages('gcc', 'libc6-dev')
-    const enter = await debianRoot('trixie', ['musl', 'python3-minimal'])
+    const enter = await debianRoot('trixie', ['musl', 'python3-minimal', 'binutils'])
     const libraries = await cachedFolder('musl', 'libraries', (begun) => {
       const of = '/usr/lib/x86_64-linux-gnu'
       for (const name of ['libstdc++.so.6', 'libgcc_s.so.1'])

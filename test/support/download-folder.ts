@@ -33,7 +33,7 @@ export async function openDownloadFolder(t: TestContext, options?: ModelServerOp
   t.after(async () => {
     await server.close()
     // On Windows a name is gone when the last handle to the file is, and those of a stream or a killed process go a moment late.
-    await rm(root, { recursive: true, force: true, maxRetries: 20 })
+    await rm(root, { recursive: true, force: true, maxRetries: 6 })
   })
   const models = join(root, 'models')
   let payloads = 0

@@ -53,6 +53,6 @@ export class GateFolder implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     // On Windows the record of a mutex cannot be removed while it is open, and names live on for a moment after their files.
     for (const mutex of this.#mutexes) mutex.close()
-    await rm(this.path, { recursive: true, force: true, maxRetries: 20 })
+    await rm(this.path, { recursive: true, force: true, maxRetries: 6 })
   }
 }

@@ -48,7 +48,7 @@ export class GateInstall implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await rm(this.path, { recursive: true, force: true, maxRetries: 20 })
+    await rm(this.path, { recursive: true, force: true, maxRetries: 6 })
   }
 }
 

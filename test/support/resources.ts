@@ -1,5 +1,5 @@
 // What a process has of the system's: to see that nothing is left behind.
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { countsOf } from './win32/foreign.ts'
 
 /** Options of a test that counts them. */
@@ -11,12 +11,22 @@ export const ifCountable =
 export interface Resources {
   /** Descriptors, or handles. */
   readonly handles: number
+  /** On Linux the addon's own: runtimes start and end theirs as they like. */
   readonly threads: number
 }
 
 export function resourcesOf(pid: number): Resources {
   if (process.platform === 'win32') return countsOf(pid)
-  return { handles: readdirSync(`/proc/${pid}/fd`).length, threads: readdirSync(`/proc/${pid}/task`).length }
+  const threads = readdirSync(`/proc/${pid}/task`).filter((id) => nameOf(`/proc/${pid}/task/${id}/comm`) === 'os-mutex')
+  return { handles: readdirSync(`/proc/${pid}/fd`).length, threads: threads.length }
+}
+
+function nameOf(file: string): string {
+  try {
+    return readFileSync(file, 'latin1').trim()
+  } catch {
+    return '' // it has ended in the meantime
+  }
 }
 
 export function resources(): Resources {
