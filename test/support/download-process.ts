@@ -10,6 +10,7 @@ import {
   type PublishedModel,
   resolveSource,
 } from './download-internals.ts'
+import { started } from './start.ts'
 
 interface Job {
   readonly source: ModelSource
@@ -30,7 +31,8 @@ const asChild = 'download-process-child'
 
 export function startDownload(source: ModelSource, destination: string): DownloadProcess {
   const job: Job = { source, destination }
-  const child = fork(fileURLToPath(import.meta.url), [asChild], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  const stdio = ['ignore' as const, 'inherit' as const, 'inherit' as const, 'ipc' as const]
+  const child = started(() => fork(fileURLToPath(import.meta.url), [asChild], { stdio }))
   const exited = once(child, 'exit')
   child.send(job)
   const outcome = outcomeOf(child, exited)

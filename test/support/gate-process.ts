@@ -15,6 +15,7 @@ import type {
   PublishedModel,
 } from 'os-mutex/llama'
 import { thaw } from './gate-freeze.ts'
+import { started } from './start.ts'
 
 /** `load`: the file's lock is held and llama.cpp is about to be called. `load-progress`: it is reading. */
 export type LoadStage = 'load' | 'load-progress'
@@ -106,10 +107,8 @@ export class GateProcess implements AsyncDisposable {
 
   private constructor(options: LlamaModelGateOptions, environment: NodeJS.ProcessEnv) {
     const program = fileURLToPath(new URL('./gate-child.js', import.meta.url))
-    this.#process = fork(program, [JSON.stringify(options)], {
-      serialization: 'advanced',
-      env: { ...process.env, ...environment },
-    })
+    const env = { ...process.env, ...environment }
+    this.#process = started(() => fork(program, [JSON.stringify(options)], { serialization: 'advanced', env }))
     this.#process.on('message', (message: ChildMessage) => {
       this.messages.push(message)
       for (const watcher of this.#watchers)

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import type { MutexState, OwnerInfo, ReportedProgress } from 'os-mutex'
 import type { Scope } from './party-main.ts'
+import { started } from './start.ts'
 import { askForeign } from './win32/foreign.ts'
 
 export interface PartyAcquireOptions {
@@ -112,13 +113,15 @@ export class Party {
   /** `directory`: of the mutexes; '' is the default lock home. */
   static async process(directory: string, options: ProcessOptions): Promise<Party> {
     const { execArgv = [], uid, env = process.env } = options
-    const child = fork(fileURLToPath(program), [directory], {
-      execArgv: [...execArgv],
-      env,
-      serialization: 'advanced',
-      stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
-      ...(uid === undefined ? {} : { uid, gid: uid }),
-    })
+    const child = started(() =>
+      fork(fileURLToPath(program), [directory], {
+        execArgv: [...execArgv],
+        env,
+        serialization: 'advanced',
+        stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
+        ...(uid === undefined ? {} : { uid, gid: uid }),
+      }),
+    )
     return Party.#ready(new Party({ kind: 'process', process: child }))
   }
 

@@ -5,7 +5,9 @@ function unlessDeno(reason: string): { skip?: string } {
   return isDeno ? { skip: `Deno: ${reason}` } : {}
 }
 
-export const withTerminate = unlessDeno('worker.terminate() resolves before the worker has ended, and never ends one that is busy')
+export const withTerminate = unlessDeno(
+  'worker.terminate() resolves before the worker has ended, and never ends one that is busy',
+)
 export const withPortClose = unlessDeno('a worker has no parentPort.close()')
 export const withSignals = unlessDeno('child.kill(), whatever the signal, closes the IPC channel')
 export const withPromptSend = unlessDeno('process.send() is not heard of a child that is busy until it exits')

@@ -3,6 +3,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { started } from '../start.ts'
 import { until } from '../until.ts'
 
 /** Options of a test that is about Windows alone. */
@@ -21,7 +22,7 @@ if (process.platform === 'win32' && !existsSync(foreignExe)) {
 
 /** The answer to a command that ends by itself. Blocks the thread meanwhile. */
 export function askForeign(command: string, ...args: readonly string[]): string {
-  return execFileSync(foreignExe, [command, ...args], { encoding: 'utf8' }).trim()
+  return started(() => execFileSync(foreignExe, [command, ...args], { encoding: 'utf8' })).trim()
 }
 
 /** All threads of a process, those of this addon's, and its handles. */
@@ -40,7 +41,7 @@ export class Foreign implements AsyncDisposable {
   #output = ''
 
   constructor(command: string, ...args: readonly string[]) {
-    this.#process = spawn(foreignExe, [command, ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
+    this.#process = started(() => spawn(foreignExe, [command, ...args], { stdio: ['pipe', 'pipe', 'inherit'] }))
     this.#process.stdout?.on('data', (chunk) => {
       this.#output += chunk
     })
