@@ -29,6 +29,8 @@ class Installed implements Disposable {
   constructor({ addon }: { addon: boolean }) {
     mkdirSync(this.package, { recursive: true })
     cpSync(join(root, 'package.json'), join(this.package, 'package.json'))
+    // Deno finds only what a project says that it depends on.
+    writeFileSync(join(this.path, 'package.json'), JSON.stringify({ dependencies: { 'os-mutex': '*' } }))
     cpSync(join(root, 'dist'), join(this.package, 'dist'), { recursive: true })
     cpSync(loader, join(this.path, 'node_modules/node-gyp-build'), { recursive: true, dereference: true })
     if (addon) cpSync(addonFile, join(this.package, relative(root, addonFile)))

@@ -97,18 +97,22 @@ for (const stage of stages) {
   )
 }
 
-test('a worker that is terminated while it is starting and loading does no harm, whenever that is', async () => {
-  await using folder = new LockFolder()
-  for (let round = 0; round < 30; round++) {
-    const worker = new Worker(program, { argv: ['in native calls', folder.path, name, '7'] })
-    await once(worker, 'online')
-    const startedAt = performance.now()
-    while (performance.now() - startedAt < round);
-    await worker.terminate()
-  }
-  const lock = await folder.mutex(name).acquire({ timeoutMs: 10_000 })
-  lock.release()
-})
+test(
+  'a worker that is terminated while it is starting and loading does no harm, whenever that is',
+  withTerminate,
+  async () => {
+    await using folder = new LockFolder()
+    for (let round = 0; round < 30; round++) {
+      const worker = new Worker(program, { argv: ['in native calls', folder.path, name, '7'] })
+      await once(worker, 'online')
+      const startedAt = performance.now()
+      while (performance.now() - startedAt < round);
+      await worker.terminate()
+    }
+    const lock = await folder.mutex(name).acquire({ timeoutMs: 10_000 })
+    lock.release()
+  },
+)
 
 test('a process can exit while its worker threads are blocked in acquireSync or wait', async () => {
   await using folder = new LockFolder()
