@@ -28,6 +28,8 @@ test('a download waits for one of the same file, however both wrote the folder a
   const { path: file, sha256 } = makeTinyGguf({ path: join(folder.path, 'source.gguf') })
   const url = server.serve('/a.gguf', file)
   const path = join(folder.models, 'a.gguf')
+  // Wine on a file system that tells cases apart makes two folders of it where two processes make it at once in different letters.
+  await mkdir(folder.models, { recursive: true })
   using held = await folder.mutex('Download', path).acquire()
   const names = otherNames(path)
   await using others = {
