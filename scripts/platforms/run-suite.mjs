@@ -30,14 +30,8 @@ export async function runFiles(target, launcher, folder, files) {
       results.push(...(await runFile(target, launcher, folder, file)))
     }
   }
-  await Promise.all(Array.from({ length: concurrency(target) }, work))
+  await Promise.all(Array.from({ length: Math.min(2, availableParallelism()) }, work))
   return results
-}
-
-/** Tests under Wine wait more than they compute. */
-function concurrency({ addon }) {
-  const processors = Math.min(2, availableParallelism())
-  return addon.startsWith('win32') ? processors + 1 : processors
 }
 
 async function runFile(target, { command, env }, folder, file) {
