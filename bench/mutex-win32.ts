@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { afterKill, handOffs } from './support/hand-off.ts'
 import { LineProcess } from './support/line-process.ts'
 import { digits, median, percentile, printTable } from './support/statistics.ts'
 
@@ -68,19 +69,6 @@ function settle(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, SETTLE_MS))
 }
 
-async function handOffs(holder: LineProcess, waiter: LineProcess, count: number): Promise<number[]> {
-  const times: number[] = []
-  for (let round = 0; round < count; round++) {
-    await holder.ask('lock')
-    waiter.send('lock')
-    await settle()
-    const released = BigInt(await holder.ask('unlock'))
-    times.push(Number(BigInt(await waiter.next()) - released) / 1000)
-    waiter.send('unlock')
-  }
-  return times
-}
-
 function ourProcess(mode: 'hold' | 'wait' | 'wait-sync'): LineProcess {
   const program = fileURLToPath(new URL('support/mutex-peer.js', import.meta.url))
   return new LineProcess(process.execPath, [program, mode, name, directory])
@@ -100,10 +88,10 @@ async function handOff(): Promise<void> {
     [bare, bareProcess('wait')],
   ] as const
   const times = pairs.map((): number[] => [])
-  for (const [holder, waiter] of pairs) await handOffs(holder, waiter, 20) // warm
+  for (const [holder, waiter] of pairs) await handOffs(holder, waiter, 20, settle) // warm
   for (let round = 0; round < 10; round++) {
     for (const [index, [holder, waiter]] of pairs.entries())
-      times[index]?.push(...(await handOffs(holder, waiter, HAND_OFFS)))
+      times[index]?.push(...(await handOffs(holder, waiter, HAND_OFFS, settle)))
   }
   for (const child of new Set(pairs.flat())) await child.kill()
   const [event = [], sync = [], loop = [], thread = []] = times
@@ -119,20 +107,11 @@ async function handOff(): Promise<void> {
 async function recovery(): Promise<void> {
   const ours: number[] = []
   const bare: number[] = []
-  const afterKill = async (waiter: LineProcess, times: number[]) => {
-    const holder = ourProcess('hold')
-    await holder.ask('lock')
-    waiter.send('lock')
-    await settle()
-    const killed = await holder.kill()
-    times.push(Number(BigInt(await waiter.next()) - killed) / 1e6)
-    waiter.send('unlock')
-  }
   const ourWaiter = ourProcess('wait')
   const bareWaiter = bareProcess('wait')
   for (let round = 0; round < KILLS; round++) {
-    await afterKill(ourWaiter, ours)
-    await afterKill(bareWaiter, bare)
+    ours.push((await afterKill(ourProcess('hold'), ourWaiter, settle)) / 1000)
+    bare.push((await afterKill(ourProcess('hold'), bareWaiter, settle)) / 1000)
   }
   await ourWaiter.kill()
   await bareWaiter.kill()

@@ -6,6 +6,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type MutexLock, NamedMutex } from 'os-mutex'
+import { afterKill, handOffs, type UntilBlocked } from './support/hand-off.ts'
 import { LineProcess } from './support/line-process.ts'
 import { digits, median, percentile, printTable } from './support/statistics.ts'
 
@@ -57,19 +58,6 @@ async function untilQueued(pid: number, file: string): Promise<void> {
   }
 }
 
-async function handOffs(holder: LineProcess, waiter: LineProcess, file: string, count: number): Promise<number[]> {
-  const times: number[] = []
-  for (let round = 0; round < count; round++) {
-    await holder.ask('lock')
-    waiter.send('lock')
-    await untilQueued(waiter.pid, file)
-    const released = BigInt(await holder.ask('unlock'))
-    times.push(Number(BigInt(await waiter.next()) - released) / 1000)
-    waiter.send('unlock')
-  }
-  return times
-}
-
 function ourProcess(mode: string, name: string): LineProcess {
   return new LineProcess(process.execPath, [
     fileURLToPath(new URL('support/mutex-peer.js', import.meta.url)),
@@ -85,10 +73,11 @@ async function handOff(): Promise<void> {
   const bare = [new LineProcess(peer, ['hold', file]), new LineProcess(peer, ['wait', file])] as const
   const oursTimes: number[] = []
   const bareTimes: number[] = []
-  await handOffs(...ours, file, 20) // warm
+  const queued: UntilBlocked = ({ pid }) => untilQueued(pid, file)
+  await handOffs(...ours, 20, queued) // warm
   for (let round = 0; round < 10; round++) {
-    oursTimes.push(...(await handOffs(...ours, file, HAND_OFFS / 10)))
-    bareTimes.push(...(await handOffs(...bare, file, HAND_OFFS / 10)))
+    oursTimes.push(...(await handOffs(...ours, HAND_OFFS / 10, queued)))
+    bareTimes.push(...(await handOffs(...bare, HAND_OFFS / 10, queued)))
   }
   for (const child of [...ours, ...bare]) await child.kill()
   const ratio = median(oursTimes) / median(bareTimes)
@@ -101,19 +90,10 @@ async function handOff(): Promise<void> {
   )
 }
 
-async function afterKill(holder: () => LineProcess, waiter: LineProcess, file: string, times: number[]): Promise<void> {
-  const victim = holder()
-  await victim.ask('lock')
-  waiter.send('lock')
-  await untilQueued(waiter.pid, file)
-  const killed = await victim.kill()
-  times.push(Number(BigInt(await waiter.next()) - killed) / 1000)
-  waiter.send('unlock')
-}
-
 // What the kernel needs to take down a Node process is in all of these, so bare C waits behind a Node owner as well.
 async function recovery(): Promise<void> {
   const file = new NamedMutex('Global\\recovery', { directory }).path
+  const queued: UntilBlocked = ({ pid }) => untilQueued(pid, file)
   const nodeOwner = () => ourProcess('hold', 'Global\\recovery')
   const ourWaiter = ourProcess('wait', 'Global\\recovery')
   const bareWaiter = new LineProcess(peer, ['wait', file])
@@ -121,9 +101,9 @@ async function recovery(): Promise<void> {
   const bare: number[] = []
   const bareOwner: number[] = []
   for (let round = 0; round < KILLS; round++) {
-    await afterKill(nodeOwner, ourWaiter, file, ours)
-    await afterKill(nodeOwner, bareWaiter, file, bare)
-    await afterKill(() => new LineProcess(peer, ['hold', file]), bareWaiter, file, bareOwner)
+    ours.push(await afterKill(nodeOwner(), ourWaiter, queued))
+    bare.push(await afterKill(nodeOwner(), bareWaiter, queued))
+    bareOwner.push(await afterKill(new LineProcess(peer, ['hold', file]), bareWaiter, queued))
   }
   await ourWaiter.kill()
   await bareWaiter.kill()

@@ -2,10 +2,10 @@
 // A word is a part of a target's name, a suite (mutex, gate, pack), or a part of a test file's name. See docs/platforms.md.
 import { writeFileSync } from 'node:fs'
 import path from 'node:path'
-import { prepare } from './pack-test/prepare.mjs'
+import { packFolder, prepare } from './pack-test/prepare.mjs'
 import { runPrograms } from './pack-test/programs.mjs'
 import { provideAddons } from './platforms/addons.mjs'
-import { cache, packFolder } from './platforms/cache.mjs'
+import { cache } from './platforms/cache.mjs'
 import { launchers } from './platforms/launchers.mjs'
 import { endAll, filesOf, runFiles } from './platforms/run-suite.mjs'
 import { stage } from './platforms/stage.mjs'

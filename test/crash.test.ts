@@ -197,6 +197,19 @@ test(
   },
 )
 
+/** Has the party queue up and then hear nothing any more. Resolves when it stands in the kernel's line. */
+async function queueUpDeaf(waiter: Party, path: string): Promise<void> {
+  void waiter
+    .run(({ mutex, kept, tell }, name) => {
+      kept.push(mutex(name).acquire())
+      tell('queued')
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
+    }, name)
+    .catch(() => {})
+  await waiter.told()
+  await untilQueued(path, waiter.pid)
+}
+
 test('a waiter that is killed after the grant but before it hears of it leaves the abandonment to the next', {
   ...unlessKernelTells,
   ...withTerminate,
@@ -206,16 +219,7 @@ test('a waiter that is killed after the grant but before it hears of it leaves t
   for (const kind of ['process', 'thread'] as const) {
     const [owner, waiter, next] = await Promise.all([folder.process(), folder[kind](), folder.process()])
     await owner.acquire(name).lock
-    // It queues up and then can't hear anything any more.
-    void waiter
-      .run(({ mutex, kept, tell }, name) => {
-        kept.push(mutex(name).acquire())
-        tell('queued')
-        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
-      }, name)
-      .catch(() => {})
-    await waiter.told()
-    await untilQueued(path, waiter.pid)
+    await queueUpDeaf(waiter, path)
     const last = next.acquire(name)
     await mustBlock(last.lock, path, waiter.pid, next.pid)
     await owner.kill()
@@ -236,15 +240,7 @@ test(
     const path = folder.fileOf(name)
     const [owner, waiter] = await Promise.all([folder.process(), folder.process()])
     const lock = await owner.acquire(name).lock
-    void waiter
-      .run(({ mutex, kept, tell }, name) => {
-        kept.push(mutex(name).acquire())
-        tell('queued')
-        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
-      }, name)
-      .catch(() => {})
-    await waiter.told()
-    await untilQueued(path, waiter.pid)
+    await queueUpDeaf(waiter, path)
     await lock.release()
     await until('the deaf waiter has it', () => isQueue(path, [waiter.pid], []))
     await waiter.kill()

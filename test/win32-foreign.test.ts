@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { isQueue, mustBlock, unlessKernelTells } from './support/kernel-queue.ts'
 import { LockFolder } from './support/lock-folder.ts'
+import type { Party } from './support/party.ts'
 import { askForeign, Foreign, onWindows } from './support/win32/foreign.ts'
 import { mutexLine, objectNameOf } from './support/win32/mutex-line.ts'
 
@@ -36,6 +37,14 @@ for (const [what, prefix] of Object.entries({ Global: 'Global\\', Local: 'Local\
     const last = await party.tryAcquire(name)
     assert.equal(last?.abandoned, false)
   })
+}
+
+/** By every call that has to have the mutex. */
+async function assertRefused(party: Party, name: string, error: object): Promise<void> {
+  await assert.rejects(party.tryAcquire(name), error)
+  await assert.rejects(party.acquire(name).lock, error)
+  await assert.rejects(party.acquire(name, { sync: true }).lock, error)
+  await assert.rejects(party.query(name), error)
 }
 
 test('Windows tells the other program of our death, and us of its death', onWindows, async () => {
@@ -138,10 +147,7 @@ test('a name that an event has is refused as taken, by every way to use the mute
   await event.says('made')
   const party = await folder.processAtHome()
   const taken = { code: 'ERR_MUTEX_NAME_TAKEN', name: 'MutexError', message: /another name/ }
-  await assert.rejects(party.tryAcquire(name), taken)
-  await assert.rejects(party.acquire(name).lock, taken)
-  await assert.rejects(party.acquire(name, { sync: true }).lock, taken)
-  await assert.rejects(party.query(name), taken)
+  await assertRefused(party, name, taken)
   await event.letGo()
   assert.notEqual(await party.tryAcquire(name), null, 'once it is gone, all is well')
 })
@@ -158,10 +164,7 @@ test('a mutex that another program made for itself alone is refused, with what t
     name: 'MutexAccessError',
     message: /SYNCHRONIZE and MUTEX_MODIFY_STATE/,
   }
-  await assert.rejects(party.tryAcquire(name), denied)
-  await assert.rejects(party.acquire(name).lock, denied)
-  await assert.rejects(party.acquire(name, { sync: true }).lock, denied)
-  await assert.rejects(party.query(name), denied)
+  await assertRefused(party, name, denied)
   await narrow.letGo()
   assert.notEqual(await party.tryAcquire(name), null, 'once it is gone, all is well')
 })

@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs'
 import { basename, join, parse } from 'node:path'
 import { test } from 'node:test'
 import { LockFolder } from './support/lock-folder.ts'
+import type { Party } from './support/party.ts'
 import { onWindows } from './support/win32/foreign.ts'
 
 const name = 'Global\\paths'
@@ -23,6 +24,20 @@ function spellings(path: string): string[] {
   ]
 }
 
+/** Whether the mutex is taken, as the party sees it by this path of the lock home. */
+function isTaken(party: Party, name: string, directory: string): Promise<boolean> {
+  return party.run(
+    ({ NamedMutex }, name, directory) => {
+      const mutex = new NamedMutex(name, { directory })
+      const taken = mutex.tryAcquire() === null
+      mutex.close()
+      return taken
+    },
+    name,
+    directory,
+  )
+}
+
 test('one directory is one lock home, however its path is written', onWindows, async () => {
   await using folder = new LockFolder()
   const lock = folder.mutex(name).tryAcquire()
@@ -35,17 +50,7 @@ test('one directory is one lock home, however its path is written', onWindows, a
   }
   const other = await folder.process()
   for (const directory of spellings(folder.path)) {
-    const taken = await other.run(
-      ({ NamedMutex }, name, directory) => {
-        const mutex = new NamedMutex(name, { directory })
-        const isTaken = mutex.tryAcquire() === null
-        mutex.close()
-        return isTaken
-      },
-      name,
-      directory,
-    )
-    assert.equal(taken, true, directory)
+    assert.equal(await isTaken(other, name, directory), true, directory)
   }
   lock.release()
 })
@@ -58,17 +63,7 @@ test('the default lock home is the same one when it is named as the option "dire
   const own = `Global\\${basename(folder.path)}`
   await owner.acquire(own).lock
   for (const directory of spellings(home)) {
-    const taken = await party.run(
-      ({ NamedMutex }, name, directory) => {
-        const mutex = new NamedMutex(name, { directory })
-        const isTaken = mutex.tryAcquire() === null
-        mutex.close()
-        return isTaken
-      },
-      own,
-      directory,
-    )
-    assert.equal(taken, true, directory)
+    assert.equal(await isTaken(party, own, directory), true, directory)
   }
 })
 

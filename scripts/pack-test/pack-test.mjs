@@ -1,11 +1,10 @@
 // `npm run test:pack [-- --runtime LABEL -- COMMAND…]`: packs the package, installs the tarball into an empty project, and has a
 // runtime (this Node, if none is given) acquire a mutex there. Ends with 1 if anything is not as promised.
-import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { sizeLimit } from './contents.mjs'
-import { prepare } from './prepare.mjs'
+import { packFolder, prepare } from './prepare.mjs'
 import { runPrograms } from './programs.mjs'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -15,8 +14,7 @@ const { values, positionals } = parseArgs({
     /** What the runtime is called in the output. */
     runtime: { type: 'string', default: `Node ${process.versions.node}` },
     package: { type: 'string', default: root },
-    // Not in the checkout, whose own node_modules the project would find.
-    work: { type: 'string', default: path.join(tmpdir(), 'os-mutex-pack-test') },
+    work: { type: 'string', default: packFolder },
     /** The package has a prebuild for this machine only. */
     'host-only': { type: 'boolean', default: false },
     /** A node_modules folder to take the dependencies from, where there is no registry. */

@@ -1,10 +1,14 @@
 // Packs the package and installs the tarball into an empty project, once for each content of the package.
 import { spawnSync } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { wrongContents } from './contents.mjs'
 import { writePrograms } from './programs.mjs'
 import { checkTypes } from './types.mjs'
+
+/** Where it is all kept unless said otherwise. Not in the checkout, whose own node_modules the project would find. */
+export const packFolder = path.join(tmpdir(), 'os-mutex-pack-test')
 
 /** Whatever a build from source would start with. */
 const buildTools = 'cc c++ gcc g++ clang clang++ cl make gmake cmake ninja msbuild python python3 node-gyp'.split(' ')

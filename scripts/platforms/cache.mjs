@@ -1,13 +1,8 @@
 // What takes long to get is kept in .cache/platforms: runtimes, Wine prefixes, root folders. (Not in node_modules, which `npm ci`
 // deletes.)
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { root } from '../setup.mjs'
-
-/** Where the packed package is installed. Not in the checkout, whose node_modules would be found from there, too. */
-export const packFolder = path.join(tmpdir(), 'os-mutex-pack-test')
-mkdirSync(packFolder, { recursive: true })
 
 /** A folder of the cache; it exists. */
 export function cache(...names) {

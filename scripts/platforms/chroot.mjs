@@ -1,7 +1,9 @@
 // Other Debian releases in a folder, for a C library or a Wine that this one has not.
 import { spawnSync } from 'node:child_process'
+import { mkdirSync } from 'node:fs'
+import { packFolder } from '../pack-test/prepare.mjs'
 import { root } from '../setup.mjs'
-import { cachedFolder, packFolder } from './cache.mjs'
+import { cachedFolder } from './cache.mjs'
 import { call, requirePackages } from './debian.mjs'
 
 /**
@@ -16,6 +18,7 @@ export async function debianRoot(release, packages) {
     const include = packages.length > 0 ? [`--include=${packages.join(',')}`] : []
     call('debootstrap', ['--variant=minbase', ...include, release, begun, mirror()])
   })
+  mkdirSync(packFolder, { recursive: true })
   return ['unshare', '--mount', 'sh', '-ec', enter, 'sh', folder, root, packFolder]
 }
 

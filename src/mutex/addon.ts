@@ -4,6 +4,14 @@ import { loadAddon } from './addon-loader.ts'
 /** 0: none. Else names one acquisition: odd when the mutex was abandoned, with bit 1 set when it keeps no owner record. */
 export type Token = number
 
+export function isAbandoned(token: Token): boolean {
+  return token % 2 === 1
+}
+
+export function isUnrecorded(token: Token): boolean {
+  return token % 4 >= 2
+}
+
 /** What native code throws: the failed system call, to be told in words by native-failure.ts. */
 export interface NativeFailure extends Error {
   readonly kind: 'system' | 'notRegularFile' | 'hardLinked' | 'foreignDirectory'

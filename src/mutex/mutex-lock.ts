@@ -1,4 +1,4 @@
-import type { NativeMutex, Token } from './addon.ts'
+import { isAbandoned, type NativeMutex, type Token } from './addon.ts'
 import { checkProgress, type ReportedProgress } from './options.ts'
 import { type OwnerInfo, parseOwnerRecord, progressJson } from './owner-info.ts'
 import { tell } from './telemetry.ts'
@@ -46,7 +46,7 @@ export class MutexLock {
   constructor(mutexName: string, native: NativeMutex, token: Token, waitedMs: number) {
     this.mutexName = mutexName
     this.waitedMs = waitedMs
-    this.abandoned = token % 2 === 1
+    this.abandoned = isAbandoned(token)
     this.previousOwner = this.abandoned ? parseOwnerRecord(native.previousOwner() ?? '') : undefined
     this.#native = native
     this.#token = token

@@ -1,6 +1,6 @@
 import path from 'node:path'
 import { isMainThread, threadId } from 'node:worker_threads'
-import { addon, type NativeFailure, type NativeMutex, type Token } from './addon.ts'
+import { addon, isUnrecorded, type NativeFailure, type NativeMutex, type Token } from './addon.ts'
 import { checkNotEnclosed, runEnclosed, selfBlockingError } from './deadlock.ts'
 import { MutexError, type MutexTimeoutError } from './errors.ts'
 import { platform } from './location.ts'
@@ -20,7 +20,7 @@ import {
 } from './options.ts'
 import { type OwnerInfo, ownerJson, parseOwnerRecord, purposeJson } from './owner-info.ts'
 import { currentProcess, isRunning } from './process-identity.ts'
-import { isUnrecorded, warnUnrecorded } from './record-warning.ts'
+import { warnUnrecorded } from './record-warning.ts'
 import { tell } from './telemetry.ts'
 import { timeoutError } from './timeout-error.ts'
 

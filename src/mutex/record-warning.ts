@@ -1,10 +1,6 @@
 // A mutex whose owner records can't be kept locks as well as any (only Windows has it: there the lock is no file).
 import path from 'node:path'
-import type { NativeFailure, Token } from './addon.ts'
-
-export function isUnrecorded(token: Token): boolean {
-  return token % 4 >= 2
-}
+import type { NativeFailure } from './addon.ts'
 
 const warned = new Set<string>()
 
