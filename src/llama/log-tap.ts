@@ -1,5 +1,6 @@
 // Listens to what node-llama-cpp logs about a load: "Failed to load model" has its reason nowhere else.
 import type { Llama, LlamaLogLevel } from 'node-llama-cpp'
+import { abortable } from '../download/abortable.ts'
 
 const MOST_LINES = 20
 // llama.cpp's lines come through the event loop and arrive just after the load's own rejection: 1 to 2 ms on Linux, 15 ms measured on a
@@ -8,8 +9,9 @@ const PATIENCE_MS = 250
 
 /**
  * The error lines of one Llama instance, collected while any load of the gate runs on it. All those loads share one tap,
- * so that the logger is replaced once and put back once, whichever load ends last. Whose lines are whose follows from
- * node-llama-cpp running one load at a time per instance: what was logged since the last one settled is this one's.
+ * so that the logger is replaced once and put back once, whichever load ends last. Whose lines are whose follows from their
+ * running one after the other: what was logged since the last one's lines were taken is this one's. node-llama-cpp itself runs
+ * one load at a time per instance, but it starts the next as soon as one has failed, which is before that one's lines are here.
  */
 class LogTap {
   readonly #llama: Llama
@@ -18,6 +20,7 @@ class LogTap {
   readonly #logger: Llama['logger']
   #lines: string[] = []
   #hear: (() => void) | undefined
+  #last: Promise<unknown> = Promise.resolve()
   loads = 0
 
   constructor(llama: Llama) {
@@ -35,6 +38,23 @@ class LogTap {
     }
     llama.logger = this.#logger
     if (hidesErrors(this.#userLevel)) llama.logLevel = 'error' as LlamaLogLevel
+  }
+
+  /** Runs `work` when all that came before it has ended. Rejects with the signal's reason while it waits. */
+  async inTurn<T>(work: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+    const before = this.#last
+    let end = () => {}
+    const mine = new Promise<void>((resolve) => {
+      end = resolve
+    })
+    // One that gives up waiting does not let the next one overtake.
+    this.#last = before.then(() => mine)
+    try {
+      await abortable(before, signal)
+      return await work()
+    } finally {
+      end()
+    }
   }
 
   /** Resolves when there are error lines to take; at the latest after some time. */
@@ -69,22 +89,29 @@ class LogTap {
 
 const taps = new WeakMap<Llama, LogTap>()
 
-/** Runs one load. When it fails, `onFailure` gets its error and the error lines that were logged, and makes the error to throw. */
-export async function withErrorLog<T>(
-  llama: Llama,
-  load: () => Promise<T>,
-  onFailure: (error: unknown, lines: readonly string[]) => unknown,
-): Promise<T> {
+export interface TappedLoad<T> {
+  readonly load: () => Promise<T>
+  readonly signal: AbortSignal | undefined
+  /** Gets the error of a load that failed and the error lines that were logged, and makes the error to throw. */
+  readonly onFailure: (error: unknown, lines: readonly string[]) => unknown
+}
+
+/** Runs one load, after those of this instance that came before it. */
+export async function withErrorLog<T>(llama: Llama, { load, signal, onFailure }: TappedLoad<T>): Promise<T> {
   const tap = taps.get(llama) ?? new LogTap(llama)
   taps.set(llama, tap)
   tap.loads++
   try {
-    const result = await load()
-    tap.take()
-    return result
-  } catch (error) {
-    await tap.untilTold()
-    throw onFailure(error, tap.take())
+    return await tap.inTurn(async () => {
+      try {
+        const result = await load()
+        tap.take()
+        return result
+      } catch (error) {
+        if (!signal?.aborted) await tap.untilTold()
+        throw onFailure(error, tap.take())
+      }
+    }, signal)
   } finally {
     tap.loads--
     if (tap.loads === 0) {

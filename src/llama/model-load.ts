@@ -87,9 +87,13 @@ async function loadWithReason(llama: Llama, options: LlamaModelOptions, lock: Mu
         options.onLoadProgress?.(progress)
       },
     })
-  return withErrorLog(llama, load, (error, lines) =>
-    error !== undefined && error === options.loadSignal?.reason ? error : loadError(options.modelPath, error, lines),
-  )
+  const signal = options.loadSignal
+  return withErrorLog(llama, {
+    load,
+    signal,
+    onFailure: (error, lines) =>
+      error !== undefined && error === signal?.reason ? error : loadError(options.modelPath, error, lines),
+  })
 }
 
 /** Node opens files with longer paths on Windows by itself; llama.cpp has to be given them with a prefix (`\\?\`). */
