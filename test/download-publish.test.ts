@@ -97,7 +97,10 @@ test('progress never falls, comes at most 10 times a second, knows rate and time
   const events: (DownloadProgress & { at: number })[] = []
   const onProgress = (progress: DownloadProgress) => events.push({ ...progress, at: performance.now() })
   await downloadFile({ source, destination, onProgress })
-  assert.deepEqual([...new Set(events.map((event) => event.phase))], ['resolving', 'downloading', 'publishing'])
+  assert.deepEqual(
+    [...new Set(events.map((event) => event.phase))],
+    ['resolving', 'downloading', 'verifying', 'publishing'],
+  )
   const downloading = events.filter((event) => event.phase === 'downloading')
   for (const [index, event] of downloading.entries()) {
     assert.equal(event.total, file.bytes)

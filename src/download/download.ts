@@ -5,19 +5,14 @@ import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Dispatcher } from 'undici'
 import { ModelDownloadError } from './errors.ts'
+import type { Extent } from './extents.ts'
 import { onDisk } from './file-system.ts'
 import { checkFreeSpace } from './free-space.ts'
 import { ggufHeaderBytes, whyNotGguf } from './gguf-check.ts'
+import { Lanes } from './lanes.ts'
 import { readManifest, writeManifest } from './manifest.ts'
-import {
-  dropLeftovers,
-  findLeftovers,
-  isResumable,
-  isSameRemote,
-  type Leftover,
-  mayResume,
-  PartialFile,
-} from './partial.ts'
+import { PartialFile } from './partial.ts'
+import { dropLeftovers, findLeftovers, isResumable, isSameRemote, type Leftover, mayResume } from './partial-record.ts'
 import { type DownloadProgress, ProgressReporter } from './progress.ts'
 import { publish } from './publish.ts'
 import { asPublished, findPublished, fromCache, type PublishedModel, readContent } from './published.ts'
@@ -40,10 +35,15 @@ export interface DownloadOptions {
   readonly retryDelaysMs?: readonly number[] | undefined
   /** How long a server may send nothing. Default 30 s. */
   readonly stallMs?: number | undefined
+  /** How many connections to use. Default: as many as make it faster, up to 8. */
+  readonly connections?: number | undefined
 }
 
 const defaultRetryDelaysMs = [1_000, 2_000, 4_000]
 const defaultStallMs = 30_000
+const mostConnections = 8
+/** A smaller file is there before a second connection would help. */
+const minSegmentedBytes = 16 * 1024 * 1024
 
 /**
  * Publishes the source's file at `destination`, or finds it there. Resumes what an earlier call left, where that is
@@ -75,6 +75,8 @@ class Download {
   #received = 0
   /** The partial holds bytes of more than one response, so a wrong hash may come from joining them. */
   #joined = false
+  /** The file is to come by one response, since joining several has failed. */
+  #inOnePiece = false
   /** Size of the whole file by the last answer's word. */
   #promised: number | undefined
 
@@ -176,11 +178,7 @@ class Download {
         useless.push(leftover)
         continue
       }
-      this.#progress.enter('verifying', 0, leftover.record.bytes)
-      this.#partial = await PartialFile.adopt(this.#destination, this.#source, leftover, {
-        signal: this.#options.signal,
-        onBytes: (done) => this.#progress.advance(done, leftover.record.bytes),
-      })
+      this.#partial = await PartialFile.adopt(this.#destination, this.#source, leftover, this.#options.signal)
     }
     await dropLeftovers(this.#destination, useless)
     this.#resumed = this.#partial?.kept ?? 0
@@ -190,14 +188,27 @@ class Download {
   async #fetchRight(): Promise<{ partial: PartialFile; sha256: string }> {
     for (;;) {
       const partial = await this.#fetchAll()
-      const sha256 = partial.digest()
+      const sha256 = await this.#hashed(partial)
       const expected = this.#source.sha256 ?? partial.identity.sha256
       if (expected === undefined || sha256 === expected) return { partial, sha256 }
       await this.#startOver()
-      if (this.#joined) continue
+      if (this.#joined) {
+        this.#inOnePiece = true
+        continue
+      }
       const message = `${this.#source.label} has the SHA-256 ${sha256} instead of ${expected}; it was not kept`
       throw new ModelDownloadError('ERR_MODEL_HASH_MISMATCH', message, { url: this.#source.label })
     }
+  }
+
+  /** Most of it was hashed while it came. */
+  async #hashed(partial: PartialFile): Promise<string> {
+    const total = partial.kept
+    this.#progress.enter('verifying', partial.hashed, total)
+    return partial.digest({
+      signal: this.#options.signal,
+      onBytes: (done) => this.#progress.advance(done, total),
+    })
   }
 
   /** Gets byte after byte until all are there. Failures count only as long as no new byte is kept. */
@@ -210,6 +221,12 @@ class Download {
         return await this.#fetchOnce()
       } catch (error) {
         this.#options.signal?.throwIfAborted()
+        // The server has another version by now, or no ranges after all.
+        if (error instanceof UnusableRangeError) {
+          if (this.#inOnePiece) await this.#startOver()
+          this.#inOnePiece = true
+          continue
+        }
         if (!isTransient(error)) throw error
         // The farthest so far, not the last: a transfer that has to begin again each time gets nowhere.
         const kept = this.#partial?.kept ?? 0
@@ -224,68 +241,110 @@ class Download {
 
   async #fetchOnce(): Promise<PartialFile> {
     const remote = await this.#openRest()
-    // A partial that the answer does not continue stays until the answer has shown that it is the file, and not, say,
-    // a login page that some network puts in its place.
-    let target = remote.offset > 0 ? this.#partial : undefined
-    let head = Buffer.alloc(0)
     try {
-      await checkFreeSpace(this.#destination, (this.#promised ?? this.#source.bytes ?? 0) - remote.offset)
-      for await (const chunk of remote.body) {
-        this.#received += chunk.length
-        if (target) {
-          await this.#keep(chunk, target)
-          continue
-        }
-        head = Buffer.concat([head, chunk])
-        if (head.length < ggufHeaderBytes) continue
-        this.#refuse(head, remote)
-        await this.#startOver()
-        target = await PartialFile.create(this.#destination, this.#source, remote.identity)
-        this.#partial = target
-        await this.#keep(head, target)
-      }
+      await checkFreeSpace(this.#destination, (this.#promised ?? this.#source.bytes ?? 0) - (this.#partial?.kept ?? 0))
+      // A partial that the answer does not continue stays until the answer has shown that it is the file, and not, say,
+      // a login page that some network puts in its place.
+      const partial = remote.offset > 0 ? this.#partial : undefined
+      return await (partial ? this.#fillIn(partial, remote) : this.#fillNew(remote))
     } finally {
       remote.discard()
     }
-    if (!target) throw this.#notGguf(`it ends after ${head.length} bytes`, remote)
-    return this.#complete(target)
+  }
+
+  async #fillNew(remote: RemoteFile): Promise<PartialFile> {
+    const { head, body } = await beginningOf(remote.body, ggufHeaderBytes)
+    const start = Buffer.concat(head)
+    if (start.length < ggufHeaderBytes) throw this.#notGguf(`it ends after ${start.length} bytes`, remote)
+    this.#refuse(start, remote)
+    await this.#startOver()
+    const { bytes } = remote.identity
+    const inSegments =
+      this.#connections() > 1 &&
+      remote.hasRanges &&
+      isResumable(remote.identity) &&
+      bytes !== undefined &&
+      bytes >= minSegmentedBytes
+    const partial = await PartialFile.create(this.#destination, this.#source, remote.identity, inSegments)
+    this.#partial = partial
+    return this.#fillIn(partial, { ...remote, body })
+  }
+
+  /** `answer` begins where the partial's first gap does. */
+  async #fillIn(partial: PartialFile, answer: RemoteFile): Promise<PartialFile> {
+    const total = this.#promised ?? this.#source.bytes
+    const missing = partial.missing(total ?? Number.POSITIVE_INFINITY)
+    const lanes = new Lanes({
+      total,
+      missing,
+      connections: partial.inSegments ? this.#connections() : 1,
+      all: this.#options.connections !== undefined,
+      signal: this.#options.signal,
+      open: (stretch, signal) => this.#openStretch(partial, stretch, signal),
+      write: async (position, chunks) => {
+        await partial.write(position, chunks)
+        this.#progress.advance(partial.kept, total)
+      },
+      onReceived: (bytes) => {
+        this.#received += bytes
+      },
+      onJoin: () => {
+        this.#joined = true
+      },
+      tooLong: () => this.#sizeMismatch(`more than ${total}`, total ?? 0),
+    })
+    try {
+      await lanes.run(answer)
+    } catch (error) {
+      if (error instanceof ModelDownloadError && error.code === 'ERR_MODEL_SIZE_MISMATCH') await this.#startOver()
+      throw error
+    }
+    return this.#complete(partial)
+  }
+
+  #connections(): number {
+    return this.#inOnePiece ? 1 : (this.#options.connections ?? mostConnections)
+  }
+
+  async #openStretch(partial: PartialFile, { start, end }: Extent, signal: AbortSignal): Promise<RemoteFile> {
+    const answer = await this.#remote.get({ start, end, etag: partial.identity.etag }, signal)
+    if (answer.offset === start && isSameRemote(partial.identity, answer.identity)) return answer
+    answer.discard()
+    throw new UnusableRangeError()
   }
 
   /** Opens an answer whose bytes continue the partial or, when its offset is 0, are the whole file. */
   async #openRest(): Promise<RemoteFile> {
-    const partial = this.#partial
-    let rest: RemoteFile | undefined
-    if (partial && isResumable(partial.identity)) {
-      rest = await this.#remote.get({ offset: partial.kept, etag: partial.identity.etag }).catch((error) => {
-        if (error instanceof UnusableRangeError) return undefined
-        throw error
-      })
-      if (rest && rest.offset > 0 && !isSameRemote(partial.identity, rest.identity)) {
-        rest.discard()
-        rest = undefined
-      }
-    }
+    const rest = await this.#openGap()
     const remote = rest ?? (await this.#remote.get())
     this.#joined = remote.offset > 0
     this.#promised = remote.identity.bytes
-    this.#progress.enter('downloading', remote.offset, this.#promised ?? this.#source.bytes)
+    const kept = remote.offset > 0 ? (this.#partial?.kept ?? 0) : 0
+    this.#progress.enter('downloading', kept, this.#promised ?? this.#source.bytes)
     return remote
+  }
+
+  /** The partial's first gap, if the server still has the file that it is a part of. */
+  async #openGap(): Promise<RemoteFile | undefined> {
+    const partial = this.#partial
+    if (!partial || !isResumable(partial.identity)) return undefined
+    const total = partial.identity.bytes ?? Number.POSITIVE_INFINITY
+    const gap = partial.missing(total)[0]
+    if (gap === undefined || gap.start === 0) return undefined
+    const end = gap.end < total ? gap.end : undefined
+    const rest = await this.#remote.get({ start: gap.start, end, etag: partial.identity.etag }).catch((error) => {
+      if (error instanceof UnusableRangeError) return undefined
+      throw error
+    })
+    if (rest === undefined || rest.offset === 0 || isSameRemote(partial.identity, rest.identity)) return rest
+    rest.discard()
+    return undefined
   }
 
   async #startOver(): Promise<void> {
     await this.#partial?.drop()
     this.#partial = undefined
     this.#resumed = 0
-  }
-
-  async #keep(chunk: Uint8Array, partial: PartialFile): Promise<void> {
-    const total = this.#promised ?? this.#source.bytes
-    if (total !== undefined && partial.kept + chunk.length > total) {
-      await this.#startOver()
-      throw this.#sizeMismatch(`more than ${total}`, total)
-    }
-    await partial.write(chunk)
-    this.#progress.advance(partial.kept, total)
   }
 
   async #complete(partial: PartialFile): Promise<PartialFile> {
@@ -324,4 +383,29 @@ class Download {
     const message = `${label} has ${has} bytes instead of ${wanted}; it was not kept`
     return new ModelDownloadError('ERR_MODEL_SIZE_MISMATCH', message, { url: label })
   }
+}
+
+/** Reads until so many bytes are there, or all. `body` has them again. */
+async function beginningOf(
+  body: AsyncIterable<readonly Buffer[]>,
+  bytes: number,
+): Promise<{ head: readonly Buffer[]; body: AsyncIterable<readonly Buffer[]> }> {
+  const rest = body[Symbol.asyncIterator]()
+  const head: Buffer[] = []
+  let has = 0
+  while (has < bytes) {
+    const { done, value } = await rest.next()
+    if (done) break
+    head.push(...value)
+    has += value.reduce((sum: number, chunk: Buffer) => sum + chunk.length, 0)
+  }
+  const again = async function* () {
+    try {
+      yield head
+      for (let next = await rest.next(); !next.done; next = await rest.next()) yield next.value
+    } finally {
+      await rest.return?.()
+    }
+  }
+  return { head, body: again() }
 }

@@ -10,8 +10,8 @@ import type { Dispatcher } from 'undici'
 export interface Answer {
   readonly status: number
   header(name: string): string | undefined
-  /** The body, once. What has come in before an error is handed out before it is thrown. */
-  readonly body: AsyncIterable<Buffer>
+  /** The body, once, each time all that has come in. What came before an error is handed out before it is thrown. */
+  readonly body: AsyncIterable<readonly Buffer[]>
   /** Ends the exchange, if the rest of the body is not wanted. */
   discard(): void
 }
@@ -39,7 +39,7 @@ export function exchange(url: URL, options: ExchangeOptions): Promise<Answer> {
 
 class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
   status = 0
-  readonly body: AsyncIterable<Buffer>
+  readonly body: AsyncIterable<readonly Buffer[]>
   readonly #onAnswer: (answer: Answer) => void
   readonly #onFailure: (error: unknown) => void
   readonly #signal: AbortSignal | undefined
@@ -127,14 +127,15 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
     this.#controller?.abort(new Error('the exchange is over'))
   }
 
-  async *#chunks(): AsyncGenerator<Buffer> {
+  async *#chunks(): AsyncGenerator<readonly Buffer[]> {
     try {
       for (;;) {
-        const chunk = this.#waiting.shift()
-        if (chunk) {
-          this.#waitingBytes -= chunk.length
-          if (this.#waitingBytes <= maxWaitingBytes / 2) this.#controller?.resume()
-          yield chunk
+        const chunks = this.#waiting
+        if (chunks.length > 0) {
+          this.#waiting = []
+          this.#waitingBytes = 0
+          this.#controller?.resume()
+          yield chunks
         } else if (this.#end) {
           if ('error' in this.#end) throw this.#end.error
           return

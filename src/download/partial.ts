@@ -1,139 +1,173 @@
-// The bytes of an unpublished download, claimed by one process: `<file>.<id>.partial` beside the target, and
-// `<file>.<id>.partial.json`, its record, which says what the bytes belong to and who is writing them.
-//
-// The rules that keep two processes apart even where no lock does:
-// - An id is random and never used twice; both files are created with O_EXCL; only the claimant writes.
-// - The record comes first and goes last, so a partial without a record is never ours to judge, and a record without
-//   a partial whose claimant is gone is mere debris.
-// - A partial is taken over by renaming it to an id of one's own, which only one process can win, and only when its
-//   claim was given back or its claimant is provably gone.
-// - Bytes are only appended, by one stream, so the size on disk is how far it got.
-//
-// What a resumed prefix is worth: after a kill the page cache has every byte that was written, in order. After a power
-// loss it need not: a file may have the right size and zeros at its end. So bytes written before a reboot are resumed
-// only when a SHA-256 of the whole file is known, which then decides; with nothing but an ETag they are fetched again.
-// Without a SHA-256 there is also no defence against a server or a disk that alters bytes silently.
-import { createHash, type Hash, randomBytes } from 'node:crypto'
-import { type FileHandle, open, readdir, stat } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
-import { currentProcess, isRunning, type ProcessIdentity } from '../mutex/process-identity.ts'
-import { ModelDownloadError } from './errors.ts'
+// A partial that this process has claimed: its bytes, which of them are there, and their hash. What it is on disk, and what
+// keeps two processes apart, is in partial-record.ts.
+import { type FileHandle, open, stat } from 'node:fs/promises'
+import { type Extent, Extents } from './extents.ts'
 import { filePlatform } from './file-platform.ts'
-import { onDisk, readSmallJson, removeQuietly, writeNewDurably } from './file-system.ts'
+import { onDisk, removeQuietly } from './file-system.ts'
 import { ggufHeaderBytes, whyNotGguf } from './gguf-check.ts'
-import { type HashOptions, hashFrom } from './hasher.ts'
+import { type FileHash, type HashOptions, hashFile } from './hasher.ts'
+import { encodeMap } from './partial-map.ts'
+import {
+  adoptedIdentity,
+  dropFiles,
+  forgetRecord,
+  identityOf,
+  isResumable,
+  type Leftover,
+  manifestDraftPath,
+  mapPath,
+  newId,
+  newRecord,
+  type PartialRecord,
+  partialPath,
+  recordPath,
+  writeRecord,
+} from './partial-record.ts'
 import type { ResolvedSource } from './source.ts'
 import type { RemoteIdentity } from './transfer.ts'
 
-interface PartialRecord extends RemoteIdentity {
-  readonly version: 1
-  /** For people. */
-  readonly source: string
-  /** The boot of the machine in which the bytes were written. */
-  readonly bootId: string
-  /** Who may write; `null` once given back. */
-  readonly claim: ProcessIdentity | null
-}
-
-/** A partial of this destination that no living process claims. */
-export interface Leftover {
-  readonly id: string
-  readonly record: PartialRecord
-  /** Size of the partial; 0 also where there is only a record. */
-  readonly bytes: number
-}
+/** How often the map is written, in milliseconds: what a kill may cost. */
+const mapIntervalMs = 50
 
 export class PartialFile {
   readonly destination: string
   readonly path: string
   readonly identity: RemoteIdentity
+  /** Whether bytes may be written anywhere, and not only at the end. */
+  readonly inSegments: boolean
   readonly #id: string
   readonly #handle: FileHandle
+  readonly #map: FileHandle | undefined
   readonly #record: PartialRecord
-  readonly #hash: Hash = createHash('sha256')
-  #kept = 0
+  readonly #hash: FileHash
+  readonly #extents: Extents
+  #sequence = 0
+  #mappedAt = Number.NEGATIVE_INFINITY
+  #mapping: Promise<void> | undefined
 
-  private constructor(destination: string, id: string, handle: FileHandle, record: PartialRecord) {
+  private constructor(
+    destination: string,
+    id: string,
+    files: { readonly handle: FileHandle; readonly map: FileHandle | undefined },
+    record: PartialRecord,
+    extents: Extents,
+  ) {
     this.destination = destination
     this.path = partialPath(destination, id)
     this.identity = identityOf(record)
+    this.inSegments = record.inSegments === true
     this.#id = id
-    this.#handle = handle
+    this.#handle = files.handle
+    this.#map = files.map
     this.#record = record
+    this.#extents = extents
+    this.#hash = hashFile(this.path, record.bytes)
+    this.#hash.reach(extents.frontier)
   }
 
-  /** How many bytes of the file are here and hashed: where the next one goes. */
+  /** How many bytes of the file are here. */
   get kept(): number {
-    return this.#kept
+    return this.#extents.bytes
+  }
+
+  /** How many of them are here without a gap, from the first on. */
+  get frontier(): number {
+    return this.#extents.frontier
+  }
+
+  /** How many of these are hashed. */
+  get hashed(): number {
+    return this.#hash.done
+  }
+
+  /** What is not here yet, in order. */
+  missing(total: number): Extent[] {
+    return this.#extents.missing(total)
   }
 
   /** A free name in the same folder that goes when the partial goes. */
   get manifestDraft(): string {
-    return `${this.path}.manifest`
+    return manifestDraftPath(this.destination, this.#id)
   }
 
-  /** Claims a new, empty partial. Its identity is durable before this resolves, so before the first byte. */
-  static async create(destination: string, source: ResolvedSource, identity: RemoteIdentity): Promise<PartialFile> {
+  /**
+   * Claims a new, empty partial. Its identity is durable before this resolves, so before the first byte. `inSegments` needs an
+   * identity that tells the size.
+   */
+  static async create(
+    destination: string,
+    source: ResolvedSource,
+    identity: RemoteIdentity,
+    inSegments: boolean,
+  ): Promise<PartialFile> {
     const id = newId()
-    const record = newRecord(source, identity)
+    const record = newRecord(source, identity, inSegments)
     await writeRecord(destination, id, record)
     const path = partialPath(destination, id)
     try {
+      const map = inSegments ? await openMap(destination, id, new Extents()) : undefined
       const handle = await onDisk('creating', path, open(path, 'wx'))
-      return new PartialFile(destination, id, handle, record)
+      return new PartialFile(destination, id, { handle, map }, record, new Extents())
     } catch (error) {
-      await removeQuietly(recordPath(destination, id))
+      await forgetRecord(destination, id)
       throw error
     }
   }
 
   /**
-   * Takes over what another process left and hashes it. `undefined` when it went to somebody else, or is of no use.
-   * The caller has checked `mayResume`.
+   * Takes over what another process left. `undefined` when it went to somebody else, or is of no use. The caller has checked
+   * `mayResume`.
    */
   static async adopt(
     destination: string,
     source: ResolvedSource,
     leftover: Leftover,
-    options: HashOptions,
+    signal: AbortSignal | undefined,
   ): Promise<PartialFile | undefined> {
     const id = newId()
-    const record = newRecord(source, adoptedIdentity(leftover.record, source))
+    const identity = adoptedIdentity(leftover.record, source)
+    const inSegments = leftover.record.inSegments === true
+    const record = newRecord(source, identity, inSegments)
     const path = partialPath(destination, id)
+    // Of a complete partial the last byte is fetched again, so that one and the same way of asking the server whether it
+    // still has this version serves every partial.
+    const extents = new Extents(upTo(leftover.extents.ranges, (identity.bytes ?? Number.POSITIVE_INFINITY) - 1))
     await writeRecord(destination, id, record)
+    let map: FileHandle | undefined
     try {
-      await filePlatform.replace(partialPath(destination, leftover.id), path, options.signal)
+      map = inSegments ? await openMap(destination, id, extents) : undefined
+      await filePlatform.replace(partialPath(destination, leftover.id), path, signal)
     } catch {
       // Another process was faster: the old name is gone. (Or somebody has it open, and it stays for a later call.)
-      await removeQuietly(recordPath(destination, id))
+      await map?.close().catch(() => {})
+      await forgetRecord(destination, id)
       return undefined
     }
-    await removeQuietly(recordPath(destination, leftover.id))
-    const partial = new PartialFile(destination, id, await onDisk('opening', path, open(path, 'r+')), record)
-    try {
-      if (await partial.#hashKept(options)) return partial
-    } catch (error) {
-      // Bytes that cannot be read are of no use; an abort says nothing against them.
-      if (!(error instanceof ModelDownloadError)) {
-        await partial.#endClaim()
-        throw error
-      }
-    }
+    await forgetRecord(destination, leftover.id)
+    const handle = await onDisk('opening', path, open(path, 'r+'))
+    const partial = new PartialFile(destination, id, { handle, map }, record, extents)
+    const head = Buffer.alloc(ggufHeaderBytes)
+    const isRead = await handle.read(head, 0, head.length, 0).catch(() => undefined)
+    if (isRead !== undefined && whyNotGguf(head) === undefined) return partial
     await partial.drop()
     return undefined
   }
 
-  /** Appends. Returns when the kernel has the bytes, so that a kill loses none of them. */
-  async write(chunk: Uint8Array): Promise<void> {
-    const writing = onDisk('writing', this.path, writeFully(this.#handle, chunk, this.#kept))
-    this.#hash.update(chunk)
-    await writing
-    this.#kept += chunk.length
+  /**
+   * Writes bytes at their place: anywhere `inSegments`, else behind those that are there. Several may be under way at once.
+   * When it returns the kernel has the bytes, so that a kill loses none of them, or, `inSegments`, those of the last moment.
+   */
+  async write(position: number, chunks: readonly Buffer[]): Promise<void> {
+    const bytes = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
+    await onDisk('writing', this.path, writeFully(this.#handle, chunks, position))
+    this.#extents.add(position, position + bytes)
+    this.#hash.reach(this.#extents.frontier)
+    if (this.#map !== undefined && performance.now() - this.#mappedAt >= mapIntervalMs) await this.#writeMap(this.#map)
   }
 
-  /** The SHA-256 of all that was written. Once only. */
-  digest(): string {
-    return this.#hash.digest('hex')
+  /** The SHA-256 of all bytes, which are all here. Once only. */
+  digest(options: HashOptions): Promise<string> {
+    return this.#hash.digest(this.kept, options)
   }
 
   async sync(): Promise<void> {
@@ -142,6 +176,8 @@ export class PartialFile {
 
   /** No more writes. Returns what the file now is. */
   async close(): Promise<{ bytes: number; mtimeMs: number }> {
+    this.#hash.close()
+    await this.#map?.close().catch(() => {})
     await onDisk('closing', this.path, this.#handle.close())
     const { size, mtimeMs } = await onDisk('looking at', this.path, stat(this.path))
     return { bytes: size, mtimeMs }
@@ -149,15 +185,16 @@ export class PartialFile {
 
   /** After the file has its final name: nothing but the record is left to remove. */
   async forgetRecord(): Promise<void> {
-    await removeQuietly(recordPath(this.destination, this.#id))
+    await forgetRecord(this.destination, this.#id)
   }
 
   /**
-   * Lets go of the partial, so that anyone may resume it; removes it where nobody could. Never fails: it is called on
-   * the way out with an error that matters more, and a claim that stays ends with this process.
+   * Lets go of the partial, so that anyone may resume it; removes it where nobody could. No write may be under way. Never
+   * fails: it is called on the way out with an error that matters more, and a claim that stays ends with this process.
    */
   async giveBack(): Promise<void> {
-    if (this.#kept < ggufHeaderBytes || !isResumable(this.identity)) return this.drop()
+    if (this.frontier < ggufHeaderBytes || !isResumable(this.identity)) return this.drop()
+    if (this.#map !== undefined) await this.#writeMap(this.#map)
     await this.#endClaim()
   }
 
@@ -165,6 +202,17 @@ export class PartialFile {
   async drop(): Promise<void> {
     this.#closeSoon()
     await dropFiles(this.destination, this.#id)
+  }
+
+  // One after the other, or an older copy could come out newer on disk. A map that can't be written costs only a resumption.
+  #writeMap(map: FileHandle): Promise<void> {
+    this.#mappedAt = performance.now()
+    const write = async () => {
+      const { copy, offset } = encodeMap(this.#extents, ++this.#sequence)
+      await map.write(copy, 0, copy.length, offset).catch(() => {})
+    }
+    this.#mapping = this.#mapping === undefined ? write() : this.#mapping.then(write)
+    return this.#mapping
   }
 
   async #endClaim(): Promise<void> {
@@ -180,148 +228,46 @@ export class PartialFile {
 
   // Not awaited: an fsync that is still under way holds it up, and an abort must not wait for that.
   #closeSoon(): void {
+    this.#hash.close()
+    this.#map?.close().catch(() => {})
     this.#handle.close().catch(() => {})
   }
+}
 
-  async #hashKept(options: HashOptions): Promise<boolean> {
-    const { size } = await onDisk('looking at', this.path, this.#handle.stat())
-    const total = this.identity.bytes
-    if (size < ggufHeaderBytes || (total !== undefined && size > total)) return false
-    const head = Buffer.alloc(ggufHeaderBytes)
-    await onDisk('reading', this.path, this.#handle.read(head, 0, head.length, 0))
-    if (whyNotGguf(head)) return false
-    // Of a complete partial the last byte is fetched again, so that one and the same way of asking the server whether
-    // it still has this version serves every partial.
-    const bytes = total === undefined ? size : Math.min(size, total - 1)
-    this.#kept = await hashFrom(this.#handle, this.path, bytes, this.#hash, options)
-    return true
+function upTo(ranges: readonly Extent[], limit: number): Extent[] {
+  return ranges.map(({ start, end }) => ({ start, end: Math.min(end, limit) }))
+}
+
+async function openMap(destination: string, id: string, extents: Extents): Promise<FileHandle> {
+  const path = mapPath(destination, id)
+  const handle = await onDisk('creating', path, open(path, 'wx'))
+  try {
+    const { copy, offset } = encodeMap(extents, 0)
+    await onDisk('writing', path, handle.write(copy, 0, copy.length, offset))
+    return handle
+  } catch (error) {
+    await handle.close()
+    await removeQuietly(path)
+    throw error
   }
 }
 
-/** All partials of a destination that no living process claims. Unreadable ones may be somebody's: they stay. */
-export async function findLeftovers(destination: string): Promise<Leftover[]> {
-  const folder = dirname(destination)
-  const start = `${basename(destination)}.`
-  const names = await onDisk('listing', folder, readdir(folder))
-  const leftovers: Leftover[] = []
-  for (const name of names) {
-    const id = name.startsWith(start) ? /^([0-9a-f]{8})\.partial\.json$/.exec(name.slice(start.length))?.[1] : undefined
-    if (id === undefined) continue
-    const record = parseRecord(await readSmallJson(join(folder, name)))
-    if (!record || (record.claim && isRunning(record.claim) !== false)) continue
-    const bytes = await stat(partialPath(destination, id)).then(
-      (stats) => stats.size,
-      () => 0,
-    )
-    leftovers.push({ id, record, bytes })
-  }
-  return leftovers.sort((a, b) => b.bytes - a.bytes)
-}
-
-export async function dropLeftovers(destination: string, leftovers: readonly Leftover[]): Promise<void> {
-  for (const leftover of leftovers) await dropFiles(destination, leftover.id)
-}
-
-/** Whether a leftover's bytes can be the beginning of what `source` asks for, as far as can be told without asking. */
-export function mayResume({ record, bytes }: Leftover, source: ResolvedSource): boolean {
-  if (bytes < ggufHeaderBytes) return false
-  if (differ(record.bytes, source.bytes) || differ(record.sha256, source.sha256)) return false
-  const sha256 = record.sha256 ?? source.sha256
-  if (record.sourceKey !== source.key) return record.sha256 !== undefined && record.sha256 === source.sha256
-  return sha256 !== undefined || (record.etag !== undefined && record.bootId === currentProcess().bootId)
-}
-
-/** Whether the remote file is still the one that a partial's bytes came from. */
-export function isSameRemote(kept: RemoteIdentity, remote: RemoteIdentity): boolean {
-  if (differ(kept.bytes, remote.bytes) || differ(kept.sha256, remote.sha256)) return false
-  if (kept.etag !== undefined && remote.etag !== undefined) return kept.etag === remote.etag
-  if (differ(kept.lastModified, remote.lastModified)) return false
-  return kept.sha256 !== undefined && remote.sha256 !== undefined
-}
-
-/** A weak identity cannot prove that the rest belongs to what is here. */
-export function isResumable(identity: RemoteIdentity): boolean {
-  return identity.etag !== undefined || identity.sha256 !== undefined
-}
-
-function differ<T>(a: T | undefined, b: T | undefined): boolean {
-  return a !== undefined && b !== undefined && a !== b
-}
-
-/** What was recorded of another URL with the same SHA-256 says nothing about this one, but for the content. */
-function adoptedIdentity(record: PartialRecord, source: ResolvedSource): RemoteIdentity {
-  const { sha256 = source.sha256, ...identity } = identityOf(record)
-  const content = {
-    sourceKey: source.key,
-    ...(record.bytes !== undefined && { bytes: record.bytes }),
-    ...(sha256 !== undefined && { sha256 }),
-  }
-  return record.sourceKey === source.key ? { ...identity, ...content } : content
-}
-
-function newId(): string {
-  return randomBytes(4).toString('hex')
-}
-
-function partialPath(destination: string, id: string): string {
-  return `${destination}.${id}.partial`
-}
-
-function recordPath(destination: string, id: string): string {
-  return `${partialPath(destination, id)}.json`
-}
-
-function newRecord(source: ResolvedSource, identity: RemoteIdentity): PartialRecord {
-  const claim = currentProcess()
-  return { version: 1, source: source.label, ...identity, bootId: claim.bootId, claim }
-}
-
-async function writeRecord(destination: string, id: string, record: PartialRecord): Promise<void> {
-  const path = recordPath(destination, id)
-  await onDisk('writing', path, writeNewDurably(path, JSON.stringify(record)))
-  await onDisk('syncing', dirname(path), filePlatform.syncFolder(dirname(path)))
-}
-
-async function dropFiles(destination: string, id: string): Promise<void> {
-  const path = partialPath(destination, id)
-  await removeQuietly(path)
-  await removeQuietly(`${path}.manifest`)
-  await removeQuietly(recordPath(destination, id))
-}
-
-async function writeFully(handle: FileHandle, chunk: Uint8Array, position: number): Promise<void> {
-  // A nearly full disk takes fewer bytes than it is given, and refuses only the next write.
-  for (let at = 0; at < chunk.length; ) {
-    at += (await handle.write(chunk, at, chunk.length - at, position + at)).bytesWritten
+async function writeFully(handle: FileHandle, chunks: readonly Buffer[], position: number): Promise<void> {
+  let left = chunks
+  for (let at = position; left.length > 0; ) {
+    // A nearly full disk takes fewer bytes than it is given, and refuses only the next write.
+    const { bytesWritten } = await handle.writev(left, at)
+    at += bytesWritten
+    left = after(left, bytesWritten)
   }
 }
 
-function identityOf(record: PartialRecord): RemoteIdentity {
-  const { version, source, bootId, claim, ...identity } = record
-  return identity
-}
-
-function parseRecord(value: Record<string, unknown> | undefined): PartialRecord | undefined {
-  const optional = (name: string, type: string) => value?.[name] === undefined || typeof value[name] === type
-  const isRecord =
-    value?.version === 1 &&
-    typeof value.sourceKey === 'string' &&
-    typeof value.bootId === 'string' &&
-    optional('bytes', 'number') &&
-    optional('etag', 'string') &&
-    optional('sha256', 'string') &&
-    optional('lastModified', 'string') &&
-    (value.claim === null || isProcessIdentity(value.claim))
-  return isRecord ? (value as unknown as PartialRecord) : undefined
-}
-
-function isProcessIdentity(value: unknown): boolean {
-  const claim = value as Partial<Record<keyof ProcessIdentity, unknown>> | undefined
-  return (
-    typeof claim?.pid === 'number' &&
-    typeof claim.processStart === 'number' &&
-    typeof claim.host === 'string' &&
-    typeof claim.bootId === 'string' &&
-    typeof claim.pidSpace === 'number'
-  )
+/** The chunks without their first bytes. */
+function after(chunks: readonly Buffer[], bytes: number): readonly Buffer[] {
+  let skip = bytes
+  for (const [index, chunk] of chunks.entries()) {
+    if (skip < chunk.length) return [chunk.subarray(skip), ...chunks.slice(index + 1)]
+    skip -= chunk.length
+  }
+  return []
 }

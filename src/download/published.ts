@@ -1,11 +1,11 @@
 // Files under their final names: which of them can be trusted, and how to find out.
-import { createHash } from 'node:crypto'
+import type { Stats } from 'node:fs'
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import { errnoOf } from './errors.ts'
 import { filePlatform } from './file-platform.ts'
 import { onDisk } from './file-system.ts'
 import { ggufHeaderBytes, whyNotGguf } from './gguf-check.ts'
-import { type HashOptions, hashFrom } from './hasher.ts'
+import { type HashOptions, hashFile } from './hasher.ts'
 import { type Manifest, readManifest, satisfies } from './manifest.ts'
 import type { ResolvedSource } from './source.ts'
 
@@ -65,13 +65,14 @@ export type Verification =
  */
 export async function verifyPublished(destination: string, options: HashOptions = {}): Promise<Verification> {
   const manifest = await readManifest(destination)
-  const file = await inspect(destination, async (handle, bytes) => {
-    if (!manifest || bytes !== manifest.bytes) return undefined
-    return contentHash(handle, destination, bytes, options)
+  const file = await inspect(destination, async (_, { size }) => {
+    return manifest && size === manifest.bytes ? contentHash(destination, size, options) : undefined
   })
   if (!file) return { verdict: 'absent' }
   if (!manifest) return { verdict: 'unknown' }
-  const { bytes, found: sha256 } = file
+  const { stats, found: sha256, isReplaced } = file
+  if (isReplaced) return verifyPublished(destination, options)
+  const bytes = stats.size
   if (sha256 === undefined) {
     return { verdict: 'damaged', problem: `it has ${bytes} bytes instead of ${manifest.bytes}` }
   }
@@ -90,28 +91,32 @@ export interface Content {
 
 /** Hashes the file and makes it durable. `undefined` when there is none, it is no GGUF, or it changed meanwhile. */
 export async function readContent(path: string, options: HashOptions): Promise<Content | undefined> {
-  const file = await inspect(path, async (handle, bytes, mtimeMs) => {
+  const file = await inspect(path, async (handle, { size, mtimeMs }) => {
     const head = Buffer.alloc(ggufHeaderBytes)
     const { bytesRead } = await handle.read(head, 0, head.length, 0)
     if (whyNotGguf(head.subarray(0, bytesRead))) return undefined
-    const sha256 = await contentHash(handle, path, bytes, options)
+    const sha256 = await contentHash(path, size, options)
     await onDisk('syncing', path, filePlatform.syncContent(handle, path))
     const after = await handle.stat()
-    return after.size === bytes && after.mtimeMs === mtimeMs ? { bytes, mtimeMs, sha256 } : undefined
+    return after.size === size && after.mtimeMs === mtimeMs ? { bytes: size, mtimeMs, sha256 } : undefined
   })
-  return file?.found
+  return file?.isReplaced ? undefined : file?.found
 }
 
-async function contentHash(handle: FileHandle, path: string, bytes: number, options: HashOptions): Promise<string> {
-  const hash = createHash('sha256')
-  await hashFrom(handle, path, bytes, hash, options)
-  return hash.digest('hex')
+async function contentHash(path: string, bytes: number, options: HashOptions): Promise<string> {
+  const hash = hashFile(path, bytes)
+  try {
+    return await hash.digest(bytes, options)
+  } finally {
+    hash.close()
+  }
 }
 
+/** `isReplaced`: another file has the name by now, so what was read by name may be of either. */
 async function inspect<T>(
   path: string,
-  look: (handle: FileHandle, bytes: number, mtimeMs: number) => Promise<T>,
-): Promise<{ bytes: number; found: T } | undefined> {
+  look: (handle: FileHandle, stats: Stats) => Promise<T>,
+): Promise<{ stats: Stats; found: T; isReplaced: boolean } | undefined> {
   let handle: FileHandle
   try {
     handle = await open(path, 'r')
@@ -120,8 +125,10 @@ async function inspect<T>(
     return onDisk('opening', path, Promise.reject(error))
   }
   try {
-    const { size, mtimeMs } = await onDisk('looking at', path, handle.stat())
-    return { bytes: size, found: await look(handle, size, mtimeMs) }
+    const stats = await onDisk('looking at', path, handle.stat())
+    const found = await look(handle, stats)
+    const now = await stat(path).catch(() => undefined)
+    return { stats, found, isReplaced: now?.ino !== stats.ino || now.dev !== stats.dev }
   } finally {
     await handle.close()
   }

@@ -3,6 +3,7 @@
 //
 // Redirects are followed here and not by undici's interceptor, for two reasons: it hands a caller's own headers
 // (`x-api-key`) on to other origins, and it hides the answer of the first hop, where the hub tells the file's SHA-256.
+import { setMaxListeners } from 'node:events'
 import { Agent, type Dispatcher } from 'undici'
 import { displayUrl, ModelDownloadError } from './errors.ts'
 import { type Answer, exchange } from './exchange.ts'
@@ -24,14 +25,22 @@ export interface RemoteFile {
   readonly identity: RemoteIdentity
   /** Where in the file the body begins: 0, or the offset that was asked for. */
   readonly offset: number
+  /** Where it ends: behind its last byte, where that is known. */
+  readonly end: number | undefined
+  /** Whether parts of it can be asked for, by the server's word. */
+  readonly hasRanges: boolean
   readonly contentType: string | undefined
-  readonly body: AsyncIterable<Buffer>
+  /** Each time all that has come in. */
+  readonly body: AsyncIterable<readonly Buffer[]>
   /** Drops the connection, if the body is not wanted. */
   discard(): void
 }
 
-export interface Resumption {
-  readonly offset: number
+/** A part of the file, of the version that has this ETag. */
+export interface RangeWanted {
+  readonly start: number
+  /** Default: the end of the file. */
+  readonly end?: number | undefined
   readonly etag: string | undefined
 }
 
@@ -55,6 +64,7 @@ export class Remote {
     if (options.dispatcher) this.#dispatcher = options.dispatcher
     else {
       // No TCP keep-alive: a peer that is gone shows by `stallMs`, long before. (And Wine's sockets do not know it.)
+      setMaxListeners(0, this.#closing.signal)
       const connect = { timeout: options.stallMs, signal: this.#closing.signal, keepAlive: false }
       this.#dispatcher = this.#ownAgent = new Agent({ connect })
     }
@@ -62,14 +72,14 @@ export class Remote {
     this.#signal = options.signal
   }
 
-  /** Asks for the file, from `resumption.offset` on if given. The answer may still be the whole file: see `offset`. */
-  async get(resumption?: Resumption): Promise<RemoteFile> {
-    return this.#open('GET', resumption)
+  /** Asks for the file, or a part of it. The answer may still be the whole file: see `offset`. `signal` ends this request. */
+  async get(wanted?: RangeWanted, signal = this.#signal): Promise<RemoteFile> {
+    return this.#open('GET', wanted, signal)
   }
 
   /** Asks what the file is, without its bytes. */
   async head(): Promise<RemoteIdentity> {
-    const remote = await this.#open('HEAD', undefined)
+    const remote = await this.#open('HEAD', undefined, this.#signal)
     remote.discard()
     return remote.identity
   }
@@ -80,8 +90,8 @@ export class Remote {
     void this.#ownAgent?.destroy()
   }
 
-  #networkError(error: unknown, url: string): unknown {
-    if (this.#signal?.aborted) return this.#signal.reason
+  #networkError(error: unknown, url: string, signal: AbortSignal | undefined): unknown {
+    if (signal?.aborted) return signal.reason
     const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined
     const stalled = code === 'UND_ERR_BODY_TIMEOUT' || code === 'UND_ERR_HEADERS_TIMEOUT'
     const what = stalled
@@ -90,20 +100,24 @@ export class Remote {
     return new ModelDownloadError('ERR_MODEL_NETWORK', `The connection to ${url} ${what}`, { url, cause: error })
   }
 
-  async #open(method: 'GET' | 'HEAD', resumption: Resumption | undefined): Promise<RemoteFile> {
+  async #open(
+    method: 'GET' | 'HEAD',
+    wanted: RangeWanted | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<RemoteFile> {
     const origin = new URL(this.#source.url).origin
     const polite = { accept: '*/*', 'user-agent': 'os-mutex' }
     const own = {
       'accept-encoding': 'identity',
-      ...(resumption && { range: `bytes=${resumption.offset}-` }),
-      ...(resumption?.etag !== undefined && { 'if-range': resumption.etag }),
+      ...(wanted && { range: `bytes=${wanted.start}-${wanted.end === undefined ? '' : wanted.end - 1}` }),
+      ...(wanted?.etag !== undefined && { 'if-range': wanted.etag }),
     }
     let url = new URL(this.#source.url)
     // Once a redirect has left the origin nothing secret is sent any more, not even back to it: the URL is foreign.
     let trusted = true
     let linkedSha256: string | undefined
     for (let hop = 0; hop <= maxRedirects; hop++) {
-      const answer = await this.#send(method, url, { ...polite, ...(trusted && this.#source.headers), ...own })
+      const answer = await this.#send(method, url, { ...polite, ...(trusted && this.#source.headers), ...own }, signal)
       if (trusted) linkedSha256 ??= linkedHash(answer.header('x-linked-etag'))
       const location = answer.header('location')
       if (location !== undefined && [301, 302, 303, 307, 308].includes(answer.status)) {
@@ -113,7 +127,7 @@ export class Remote {
         continue
       }
       try {
-        return this.#accept(answer, url, resumption, linkedSha256)
+        return this.#accept(answer, url, wanted, { linkedSha256, signal })
       } catch (error) {
         answer.discard()
         throw error
@@ -123,27 +137,37 @@ export class Remote {
     throw new ModelDownloadError('ERR_MODEL_BAD_RESPONSE', message, { url: this.#source.label })
   }
 
-  async #send(method: 'GET' | 'HEAD', url: URL, headers: Record<string, string>): Promise<Answer> {
-    const [dispatcher, stallMs, signal] = [this.#dispatcher, this.#stallMs, this.#signal]
+  async #send(
+    method: 'GET' | 'HEAD',
+    url: URL,
+    headers: Record<string, string>,
+    signal: AbortSignal | undefined,
+  ): Promise<Answer> {
+    const [dispatcher, stallMs] = [this.#dispatcher, this.#stallMs]
     try {
       return await exchange(url, { method, headers, dispatcher, stallMs, signal })
     } catch (error) {
-      throw this.#networkError(error, displayUrl(url))
+      throw this.#networkError(error, displayUrl(url), signal)
     }
   }
 
-  async *#chunks(body: AsyncIterable<Buffer>, url: string): AsyncIterable<Buffer> {
+  async *#chunks({ body }: Answer, url: string, signal: AbortSignal | undefined): AsyncIterable<readonly Buffer[]> {
     try {
       yield* body
     } catch (error) {
-      throw this.#networkError(error, url)
+      throw this.#networkError(error, url, signal)
     }
   }
 
-  #accept(answer: Answer, url: URL, resumption: Resumption | undefined, linkedSha256: string | undefined): RemoteFile {
+  #accept(
+    answer: Answer,
+    url: URL,
+    wanted: RangeWanted | undefined,
+    { linkedSha256, signal }: { linkedSha256: string | undefined; signal: AbortSignal | undefined },
+  ): RemoteFile {
     const { status } = answer
-    if (status === 416 && resumption) throw new UnusableRangeError()
-    if (status !== 200 && !(status === 206 && resumption)) throw statusError(status, url, answer.header('retry-after'))
+    if (status === 416 && wanted) throw new UnusableRangeError()
+    if (status !== 200 && !(status === 206 && wanted)) throw statusError(status, url, answer.header('retry-after'))
     const bad = (what: string) =>
       new ModelDownloadError('ERR_MODEL_BAD_RESPONSE', `${displayUrl(url)} ${what}`, { url: displayUrl(url), status })
 
@@ -154,7 +178,7 @@ export class Remote {
     const length = answer.header('content-length')
     const contentLength = length !== undefined && /^\d+$/.test(length) ? Number(length) : undefined
     const range = status === 206 ? parseContentRange(answer.header('content-range')) : undefined
-    if (status === 206 && range?.start !== resumption?.offset) throw new UnusableRangeError()
+    if (status === 206 && range?.start !== wanted?.start) throw new UnusableRangeError()
     const bytes = range ? range.total : contentLength
     const sha256 = this.#source.sha256 ?? linkedSha256
     // A body that only ends with its connection cannot be told from one that was cut.
@@ -176,8 +200,10 @@ export class Remote {
         ...(lastModified !== undefined && { lastModified }),
       },
       offset: range?.start ?? 0,
+      end: range ? range.end : bytes,
+      hasRanges: range !== undefined || answer.header('accept-ranges')?.toLowerCase() === 'bytes',
       contentType: answer.header('content-type'),
-      body: this.#chunks(answer.body, displayUrl(url)),
+      body: this.#chunks(answer, displayUrl(url), signal),
       discard: () => answer.discard(),
     }
   }
@@ -199,9 +225,9 @@ function redirectTarget(location: string, base: URL): URL {
 }
 
 // RFC 9110, 14.4. The range may end before the file does, so one that does not tell the file's size is of no use.
-function parseContentRange(text: string | undefined): { start: number; total: number } | undefined {
-  const match = /^bytes (\d+)-\d+\/(\d+)$/.exec(text?.trim() ?? '')
-  return match ? { start: Number(match[1]), total: Number(match[2]) } : undefined
+function parseContentRange(text: string | undefined): { start: number; end: number; total: number } | undefined {
+  const match = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(text?.trim() ?? '')
+  return match ? { start: Number(match[1]), end: Number(match[2]) + 1, total: Number(match[3]) } : undefined
 }
 
 function statusError(status: number, url: URL, retryAfter: string | undefined): ModelDownloadError {

@@ -2,6 +2,8 @@
 export { darwinFiles } from '#download/darwin-files'
 export { downloadFile } from '#download/download'
 export { ModelDownloadError } from '#download/errors'
+export { Extents } from '#download/extents'
+export { decodeMap, encodeMap } from '#download/partial-map'
 export type { DownloadProgress } from '#download/progress'
 export { findPublished, type PublishedModel, verifyPublished } from '#download/published'
 export { type ModelSource, resolveSource } from '#download/source'

@@ -15,6 +15,7 @@ import { started } from './start.ts'
 interface Job {
   readonly source: ModelSource
   readonly destination: string
+  readonly connections?: number | undefined
 }
 
 type Outcome = { readonly model: PublishedModel } | { readonly error: { code: string; message: string } }
@@ -29,8 +30,8 @@ export interface DownloadProcess {
 
 const asChild = 'download-process-child'
 
-export function startDownload(source: ModelSource, destination: string): DownloadProcess {
-  const job: Job = { source, destination }
+export function startDownload(source: ModelSource, destination: string, connections?: number): DownloadProcess {
+  const job: Job = { source, destination, connections }
   const stdio = ['ignore' as const, 'inherit' as const, 'inherit' as const, 'ipc' as const]
   const child = started(() => fork(fileURLToPath(import.meta.url), [asChild], { stdio }))
   const exited = once(child, 'exit')
@@ -61,7 +62,7 @@ if (process.argv[2] === asChild) {
   const [job] = (await once(process, 'message')) as [Job]
   let outcome: Outcome
   try {
-    outcome = { model: await downloadFile({ source: resolveSource(job.source), destination: job.destination }) }
+    outcome = { model: await downloadFile({ ...job, source: resolveSource(job.source) }) }
   } catch (error) {
     const code = error instanceof ModelDownloadError ? error.code : 'unexpected'
     outcome = { error: { code, message: String(error) } }

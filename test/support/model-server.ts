@@ -220,7 +220,7 @@ export class ModelServer {
     if (fault?.kind === 'gzip') response.setHeader('content-encoding', 'gzip')
     let start = 0
     let end = size
-    const asked = /^bytes=(\d+)-$/.exec(request.headers.range ?? '')
+    const asked = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '')
     const ifRange = request.headers['if-range']
     if (
       asked &&
@@ -232,8 +232,9 @@ export class ModelServer {
         response.writeHead(416, { 'content-range': `bytes */${size}` }).end()
         return
       }
+      if (asked[2]) end = Math.min(size, Number(asked[2]) + 1)
       if (fault?.kind === 'wrong-range') start = Math.floor(start / 2)
-      if (fault?.kind === 'short-range') end = Math.min(size, start + fault.bytes)
+      if (fault?.kind === 'short-range') end = Math.min(end, start + fault.bytes)
       response.writeHead(206, {
         ...(fault?.kind !== 'untold-range' && { 'content-range': `bytes ${start}-${end - 1}/${size}` }),
         'content-length': end - start,
