@@ -1,6 +1,7 @@
+export type { FetchPolicy } from './download/download.ts'
 export { ModelDownloadError, type ModelDownloadErrorCode } from './download/errors.ts'
 export type { DownloadPhase, DownloadProgress } from './download/progress.ts'
-export type { PublishedModel } from './download/published.ts'
+export type { PublishedFile, PublishedModel } from './download/published.ts'
 export type { ModelSource, ModelSourceObject } from './download/source.ts'
 export type { GetLlamaOptions } from './llama/backend.ts'
 export {

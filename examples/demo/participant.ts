@@ -65,7 +65,7 @@ async function perform(): Promise<void> {
     onLoadProgress: (fraction) => report({ is: 'load-progress', fraction }),
   })
   await generate(model)
-  const { path, sha256 } = await gate.ensureModel(briefing.source)
+  const { path, sha256 = '' } = await gate.ensureModel(briefing.source)
   report({ is: 'done', path, sha256 })
 }
 

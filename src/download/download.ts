@@ -4,7 +4,8 @@ import { mkdir, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Dispatcher } from 'undici'
-import { ModelDownloadError } from './errors.ts'
+import { type Connections, openConnections } from './dispatcher.ts'
+import { ModelDownloadError, notHere } from './errors.ts'
 import type { Extent } from './extents.ts'
 import { onDisk } from './file-system.ts'
 import { checkFreeSpace } from './free-space.ts'
@@ -15,18 +16,30 @@ import { PartialFile } from './partial.ts'
 import { dropLeftovers, findLeftovers, isResumable, isSameRemote, type Leftover, mayResume } from './partial-record.ts'
 import { type DownloadProgress, ProgressReporter } from './progress.ts'
 import { publish } from './publish.ts'
-import { asPublished, findPublished, fromCache, type PublishedModel, readContent } from './published.ts'
+import { asPublished, findPublished, fromCache, type PublishedFile, readContent } from './published.ts'
 import type { ResolvedSource } from './source.ts'
 import { isTransient, Remote, type RemoteFile, UnusableRangeError } from './transfer.ts'
+
+/**
+ * - `if-missing`: a file that is there is taken as it is.
+ * - `always`: the server is asked whether it has another version by now (ETag, or the hash that the hub tells). If so that
+ *   replaces the file; whoever has the old one open keeps it.
+ * - `never`: no server is asked.
+ */
+export type FetchPolicy = 'if-missing' | 'always' | 'never'
 
 export interface DownloadOptions {
   /** From `resolveSource`. */
   readonly source: ResolvedSource
   /** Absolute path of the published file. Its folder is created where it is missing. */
   readonly destination: string
-  /** Rejects with `signal.reason`; what was received stays to be resumed. */
+  /** Rejects with `signal.reason`. */
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: DownloadProgress) => void) | undefined
+  /** Default `if-missing`; see `FetchPolicy`. */
+  readonly fetch?: FetchPolicy | undefined
+  /** Whether an abort leaves what was received, to be resumed. Default true. */
+  readonly keepPartial?: boolean | undefined
   /** Hash a file that is there already before trusting it. For a caller who knows that an earlier owner crashed. */
   readonly verifyAgain?: boolean | undefined
   /** Default: an agent of this download's own. */
@@ -40,7 +53,7 @@ export interface DownloadOptions {
 }
 
 const defaultRetryDelaysMs = [1_000, 2_000, 4_000]
-const defaultStallMs = 30_000
+export const defaultStallMs = 30_000
 const mostConnections = 8
 /** A smaller file is there before a second connection would help. */
 const minSegmentedBytes = 16 * 1024 * 1024
@@ -51,7 +64,7 @@ const minSegmentedBytes = 16 * 1024 * 1024
  *
  * @throws {ModelDownloadError} see there; on any failure nothing new is under the final name.
  */
-export async function downloadFile(options: DownloadOptions): Promise<PublishedModel> {
+export async function downloadFile(options: DownloadOptions): Promise<PublishedFile> {
   options.signal?.throwIfAborted()
   const download = new Download(options)
   try {
@@ -69,6 +82,7 @@ class Download {
   readonly #source: ResolvedSource
   readonly #destination: string
   readonly #progress: ProgressReporter
+  readonly #line: Connections
   readonly #remote: Remote
   #partial: PartialFile | undefined
   #resumed = 0
@@ -85,14 +99,13 @@ class Download {
     this.#source = options.source
     this.#destination = options.destination
     this.#progress = new ProgressReporter(options.onProgress)
-    this.#remote = new Remote(options.source, {
-      dispatcher: options.dispatcher,
-      signal: options.signal,
-      stallMs: options.stallMs ?? defaultStallMs,
-    })
+    const stallMs = options.stallMs ?? defaultStallMs
+    this.#line = openConnections(options.dispatcher, stallMs)
+    const { dispatcher } = this.#line
+    this.#remote = new Remote(options.source, { dispatcher, signal: options.signal, stallMs })
   }
 
-  async run(): Promise<PublishedModel> {
+  async run(): Promise<PublishedFile> {
     this.#progress.enter('resolving', 0, this.#source.bytes)
     const folder = dirname(this.#destination)
     await onDisk('creating', folder, mkdir(folder, { recursive: true }))
@@ -103,6 +116,7 @@ class Download {
       this.#progress.finish(there.bytes)
       return there
     }
+    if (this.#options.fetch === 'never') throw notHere(this.#destination)
     await this.#adopt(leftovers)
     const { partial, sha256 } = await this.#fetchRight()
     this.#progress.enter('publishing', partial.kept, partial.kept)
@@ -113,15 +127,16 @@ class Download {
     return asPublished(this.#destination, manifest, call)
   }
 
-  /** On the way out with an error: the partial stays for the next try, unless the remote file is gone. */
+  /** On the way out with an error: the partial stays for the next try, unless it is unwanted or the remote file is gone. */
   async letGo(error: unknown): Promise<void> {
     const partial = this.#partial
-    const gone = error instanceof ModelDownloadError && (error.status === 404 || error.status === 410)
-    await (gone ? partial?.drop() : partial?.giveBack())
+    const isGone = error instanceof ModelDownloadError && (error.status === 404 || error.status === 410)
+    const isUnwanted = this.#options.signal?.aborted === true && this.#options.keepPartial === false
+    await (isGone || isUnwanted ? partial?.drop() : partial?.giveBack())
   }
 
   close(): void {
-    this.#remote.close()
+    this.#line.close()
   }
 
   /**
@@ -129,8 +144,9 @@ class Download {
    * manifest's size and mtime, is hashed and adopted if it has the hash that the caller, the manifest or the hub names.
    * Without any hash nothing could tell it from a broken file of the right size: it is fetched again, and replaced.
    */
-  async #trustExisting(): Promise<PublishedModel | undefined> {
+  async #trustExisting(): Promise<PublishedFile | undefined> {
     const published = await findPublished(this.#destination, this.#source)
+    if (published && this.#options.fetch === 'always' && !(await this.#isCurrent(published))) return undefined
     if (published && !this.#options.verifyAgain) return published
     const stats = await stat(this.#destination).catch(() => undefined)
     if (!stats) return undefined
@@ -164,8 +180,21 @@ class Download {
     return asPublished(this.#destination, adopted, fromCache)
   }
 
+  /** Whether the server still has this version, or the caller has said by its hash that it is the right one. */
+  async #isCurrent(published: PublishedFile): Promise<boolean> {
+    if (this.#source.sha256 !== undefined) return true
+    const remote = await this.#remote.head().catch((error: unknown) => {
+      // Some servers have no HEAD. What they have is fetched then, to be sure.
+      if (error instanceof ModelDownloadError && error.code === 'ERR_MODEL_HTTP_STATUS') return undefined
+      throw error
+    })
+    if (remote?.sha256 !== undefined) return remote.sha256 === published.sha256
+    return remote?.etag !== undefined && remote.etag === published.etag && remote.bytes === published.bytes
+  }
+
   /** The hub tells a file's hash; most servers don't. Failing here is no error: the GET that follows tells it better. */
   async #askForHash(size: number): Promise<string | undefined> {
+    if (this.#options.fetch === 'never') return undefined
     const identity = await this.#remote.head().catch(() => undefined)
     this.#options.signal?.throwIfAborted()
     return identity?.bytes === undefined || identity.bytes === size ? identity?.sha256 : undefined
@@ -234,7 +263,11 @@ class Download {
         farthest = Math.max(farthest, kept)
         const delay = delays[failures++]
         if (delay === undefined) throw error
-        await sleep(error.retryAfterMs ?? delay, undefined, this.#options.signal && { signal: this.#options.signal })
+        await sleep(
+          error.retryAfterMs ?? delay * (0.75 + Math.random() / 2),
+          undefined,
+          this.#options.signal && { signal: this.#options.signal },
+        )
       }
     }
   }

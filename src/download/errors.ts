@@ -3,6 +3,7 @@ import type { OwnerInfo } from '../mutex/owner-info.ts'
 
 export type ModelDownloadErrorCode =
   | 'ERR_MODEL_INVALID_SOURCE'
+  | 'ERR_MODEL_NOT_FOUND'
   | 'ERR_MODEL_HTTP_STATUS'
   | 'ERR_MODEL_BAD_RESPONSE'
   | 'ERR_MODEL_NETWORK'
@@ -26,6 +27,7 @@ export interface ModelDownloadErrorDetails {
  * A model file could not be fetched, checked or published. `code` says why:
  *
  * - `ERR_MODEL_INVALID_SOURCE`: the source, or the file name it leads to, cannot be used.
+ * - `ERR_MODEL_NOT_FOUND`: it is not here, and nobody may be asked for it (a path, `fetch: 'never'`, `HF_HUB_OFFLINE`).
  * - `ERR_MODEL_HTTP_STATUS`: the server refused; see `status`.
  * - `ERR_MODEL_BAD_RESPONSE`: the server's answer cannot be trusted to be the file (compressed, no length, …).
  * - `ERR_MODEL_NETWORK`: no connection, a cut or stalled transfer, after all tries.
@@ -68,4 +70,20 @@ export function displayUrl(url: URL): string {
 export function errnoOf(error: unknown): string | undefined {
   const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined
   return typeof code === 'string' ? code : undefined
+}
+
+export function invalidSource(message: string): ModelDownloadError {
+  return new ModelDownloadError('ERR_MODEL_INVALID_SOURCE', message)
+}
+
+/** For messages about text that may not even be a URL: whatever could be a credential is cut off. */
+export function redacted(text: string): string {
+  const shown = text.replace(/[?#].*$/s, '').replace(/\/\/[^/]*@/, '//')
+  return JSON.stringify(shown.length > 200 ? `${shown.slice(0, 200)}…` : shown)
+}
+
+/** The error for a file that nobody may be asked for. */
+export function notHere(destination: string, why = "`fetch: 'never'` asks no server for it"): ModelDownloadError {
+  const message = `There is no verified ${destination}, and ${why}`
+  return new ModelDownloadError('ERR_MODEL_NOT_FOUND', message, { path: destination })
 }

@@ -9,7 +9,8 @@ import { type HashOptions, hashFile } from './hasher.ts'
 import { type Manifest, readManifest, satisfies } from './manifest.ts'
 import type { ResolvedSource } from './source.ts'
 
-export interface PublishedModel {
+/** One file. */
+export interface PublishedFile {
   readonly path: string
   readonly bytes: number
   readonly sha256: string
@@ -26,13 +27,37 @@ export interface PublishedModel {
   readonly resumedBytes: number
 }
 
+/** A model: one file, or all parts of a split one. `path` is the first part's then, which is what llama.cpp wants to be given. */
+export interface PublishedModel extends Omit<PublishedFile, 'sha256'> {
+  /** Not of a split model, see its `parts`, nor of a file of your own without an expected hash. */
+  readonly sha256?: string
+  /** All parts of a split model, in order. The figures of the model are those of all together. */
+  readonly parts?: readonly PublishedFile[]
+}
+
 export function asPublished(
   path: string,
   manifest: Manifest,
-  call: Pick<PublishedModel, 'cached' | 'downloadedBytes' | 'resumedBytes'>,
-): PublishedModel {
+  call: Pick<PublishedFile, 'cached' | 'downloadedBytes' | 'resumedBytes'>,
+): PublishedFile {
   const { bytes, sha256, source, etag, publishedAt } = manifest
   return { path, bytes, sha256, source, ...(etag !== undefined && { etag }), publishedAt, ...call }
+}
+
+/** A split model from its parts. */
+export function asSplit(parts: readonly [PublishedFile, ...PublishedFile[]]): PublishedModel {
+  const [first] = parts
+  const sum = (of: (part: PublishedFile) => number) => parts.reduce((total, part) => total + of(part), 0)
+  return {
+    path: first.path,
+    bytes: sum(({ bytes }) => bytes),
+    parts,
+    source: first.source,
+    publishedAt: Math.min(...parts.map(({ publishedAt }) => publishedAt)),
+    cached: parts.every(({ cached }) => cached),
+    downloadedBytes: sum(({ downloadedBytes }) => downloadedBytes),
+    resumedBytes: sum(({ resumedBytes }) => resumedBytes),
+  }
 }
 
 export const fromCache = { cached: true, downloadedBytes: 0, resumedBytes: 0 } as const
@@ -42,7 +67,7 @@ export const fromCache = { cached: true, downloadedBytes: 0, resumedBytes: 0 } a
  * or a hash. `undefined` when it is absent, changed since it was verified (size or mtime), of another hash or size than
  * `source` names, or, where `source` names no hash, from another URL.
  */
-export async function findPublished(destination: string, source: ResolvedSource): Promise<PublishedModel | undefined> {
+export async function findPublished(destination: string, source: ResolvedSource): Promise<PublishedFile | undefined> {
   const [stats, manifest] = await Promise.all([stat(destination).catch(() => undefined), readManifest(destination)])
   if (!stats?.isFile() || !manifest || !satisfies(manifest, source)) return undefined
   if (stats.size !== manifest.bytes || stats.mtimeMs !== manifest.mtimeMs) return undefined
@@ -101,6 +126,16 @@ export async function readContent(path: string, options: HashOptions): Promise<C
     return after.size === size && after.mtimeMs === mtimeMs ? { bytes: size, mtimeMs, sha256 } : undefined
   })
   return file?.isReplaced ? undefined : file?.found
+}
+
+/** The beginning of a file. `undefined` when there is none. */
+export async function readHead(path: string): Promise<{ head: Buffer; bytes: number; mtimeMs: number } | undefined> {
+  const file = await inspect(path, async (handle) => {
+    const head = Buffer.alloc(ggufHeaderBytes)
+    const { bytesRead } = await onDisk('reading', path, handle.read(head, 0, head.length, 0))
+    return head.subarray(0, bytesRead)
+  })
+  return file && { head: file.found, bytes: file.stats.size, mtimeMs: file.stats.mtimeMs }
 }
 
 async function contentHash(path: string, bytes: number, options: HashOptions): Promise<string> {

@@ -3,8 +3,7 @@
 //
 // Redirects are followed here and not by undici's interceptor, for two reasons: it hands a caller's own headers
 // (`x-api-key`) on to other origins, and it hides the answer of the first hop, where the hub tells the file's SHA-256.
-import { setMaxListeners } from 'node:events'
-import { Agent, type Dispatcher } from 'undici'
+import type { Dispatcher } from 'undici'
 import { displayUrl, ModelDownloadError } from './errors.ts'
 import { type Answer, exchange } from './exchange.ts'
 import type { ResolvedSource } from './source.ts'
@@ -47,27 +46,19 @@ export interface RangeWanted {
 const maxRedirects = 10
 const maxRetryAfterMs = 60_000
 
-/** The connections of one download. */
+/** A source's file as the server shows it. */
 export class Remote {
   readonly #source: ResolvedSource
   readonly #dispatcher: Dispatcher
-  readonly #ownAgent: Agent | undefined = undefined
-  readonly #closing = new AbortController()
   readonly #stallMs: number
   readonly #signal: AbortSignal | undefined
 
   constructor(
     source: ResolvedSource,
-    options: { dispatcher: Dispatcher | undefined; stallMs: number; signal: AbortSignal | undefined },
+    options: { dispatcher: Dispatcher; stallMs: number; signal: AbortSignal | undefined },
   ) {
     this.#source = source
-    if (options.dispatcher) this.#dispatcher = options.dispatcher
-    else {
-      // No TCP keep-alive: a peer that is gone shows by `stallMs`, long before. (And Wine's sockets do not know it.)
-      setMaxListeners(0, this.#closing.signal)
-      const connect = { timeout: options.stallMs, signal: this.#closing.signal, keepAlive: false }
-      this.#dispatcher = this.#ownAgent = new Agent({ connect })
-    }
+    this.#dispatcher = options.dispatcher
     this.#stallMs = options.stallMs
     this.#signal = options.signal
   }
@@ -82,12 +73,6 @@ export class Remote {
     const remote = await this.#open('HEAD', undefined, this.#signal)
     remote.discard()
     return remote.identity
-  }
-
-  close(): void {
-    // An agent waits for connections that are still being made, and they would keep the process alive for as long.
-    this.#closing.abort()
-    void this.#ownAgent?.destroy()
   }
 
   #networkError(error: unknown, url: string, signal: AbortSignal | undefined): unknown {

@@ -56,12 +56,18 @@ export class LlamaModelGate {
 
   /** `ensureModel`, then `loadModel` of its file; the download's lock is released in between. Rejects as they do. */
   async load(llama: Llama, source: ModelSource, options: LoadOptions = {}): Promise<LlamaModel> {
-    const { onProgress, downloadTimeoutMs, loadTimeoutMs, ...rest } = options
+    const { onProgress, fetch, mirrorTo, connections, keepPartial, dispatcher, ...others } = options
+    const { downloadTimeoutMs, loadTimeoutMs, ...rest } = others
     const { signal = rest.loadSignal, ...modelOptions } = rest
     const loadSignal = rest.loadSignal ?? signal
     const file = await this.ensureModel(source, {
       ...(onProgress && { onProgress }),
       ...(signal && { signal }),
+      ...(fetch && { fetch }),
+      ...(mirrorTo !== undefined && { mirrorTo }),
+      ...(connections !== undefined && { connections }),
+      ...(keepPartial !== undefined && { keepPartial }),
+      ...(dispatcher && { dispatcher }),
       ...(downloadTimeoutMs !== undefined && { timeoutMs: downloadTimeoutMs }),
     })
     return this.loadModel(llama, {

@@ -23,13 +23,13 @@ export interface ReportedProgress {
   readonly unit?: string
 }
 
-function invalid(message: string): MutexArgumentError {
+export function invalidArgument(message: string): MutexArgumentError {
   return new MutexArgumentError('ERR_MUTEX_INVALID_ARGUMENT', message)
 }
 
 export function checkTimeout(option: string, value: unknown): void {
   if (typeof value === 'number' && value >= 0) return
-  throw invalid(
+  throw invalidArgument(
     `The option "${option}" must be a number of milliseconds, 0 or more, or Infinity, not ${inspect(value)}`,
   )
 }
@@ -45,7 +45,9 @@ export function checkSignal(signal: unknown): AbortSignal | undefined {
   ) {
     return candidate as AbortSignal
   }
-  throw invalid(`The option "signal" must be an AbortSignal, not ${candidate === null ? 'null' : typeof signal}`)
+  throw invalidArgument(
+    `The option "signal" must be an AbortSignal, not ${candidate === null ? 'null' : typeof signal}`,
+  )
 }
 
 const MANY_WAITS = 10_000
@@ -63,26 +65,26 @@ export function abortReason(signal: AbortSignal): unknown {
 
 export function checkString(option: string, value: unknown): string | undefined {
   if (value === undefined || typeof value === 'string') return value
-  throw invalid(`The option "${option}" must be a string, not ${value === null ? 'null' : typeof value}`)
+  throw invalidArgument(`The option "${option}" must be a string, not ${value === null ? 'null' : typeof value}`)
 }
 
 export function checkFunction(option: string, value: unknown): void {
   if (value === undefined || typeof value === 'function') return
-  throw invalid(`The option "${option}" must be a function, not ${value === null ? 'null' : typeof value}`)
+  throw invalidArgument(`The option "${option}" must be a function, not ${value === null ? 'null' : typeof value}`)
 }
 
 export function checkOptions(value: unknown): void {
   if (typeof value === 'object' && value !== null) return
-  throw invalid(`The options must be an object, not ${value === null ? 'null' : typeof value}`)
+  throw invalidArgument(`The options must be an object, not ${value === null ? 'null' : typeof value}`)
 }
 
 export function checkProgress(progress: ReportedProgress): void {
   const valid = (value: unknown) => typeof value === 'number' && Number.isFinite(value) && value >= 0
   checkOptions(progress)
   if (!valid(progress.done))
-    throw invalid(`The progress's "done" must be a finite number, 0 or more, not ${inspect(progress.done)}`)
+    throw invalidArgument(`The progress's "done" must be a finite number, 0 or more, not ${inspect(progress.done)}`)
   if (progress.total !== undefined && !valid(progress.total)) {
-    throw invalid(`The progress's "total" must be a finite number, 0 or more, not ${inspect(progress.total)}`)
+    throw invalidArgument(`The progress's "total" must be a finite number, 0 or more, not ${inspect(progress.total)}`)
   }
   checkString('unit', progress.unit)
 }

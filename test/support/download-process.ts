@@ -7,7 +7,7 @@ import {
   downloadFile,
   ModelDownloadError,
   type ModelSource,
-  type PublishedModel,
+  type PublishedFile,
   resolveSource,
 } from './download-internals.ts'
 import { started } from './start.ts'
@@ -18,12 +18,12 @@ interface Job {
   readonly connections?: number | undefined
 }
 
-type Outcome = { readonly model: PublishedModel } | { readonly error: { code: string; message: string } }
+type Outcome = { readonly model: PublishedFile } | { readonly error: { code: string; message: string } }
 
 export interface DownloadProcess {
   readonly pid: number
   /** Resolves with what downloadFile resolved with; rejects with its error, or when the process dies first. */
-  readonly outcome: Promise<PublishedModel>
+  readonly outcome: Promise<PublishedFile>
   /** SIGKILL; resolves when the process is gone. */
   kill(): Promise<void>
 }
@@ -48,7 +48,7 @@ export function startDownload(source: ModelSource, destination: string, connecti
   }
 }
 
-async function outcomeOf(child: ChildProcess, exited: Promise<unknown[]>): Promise<PublishedModel> {
+async function outcomeOf(child: ChildProcess, exited: Promise<unknown[]>): Promise<PublishedFile> {
   const message = once(child, 'message') as Promise<[Outcome]>
   const first = await Promise.race([message, exited.then(() => undefined)])
   if (!first) throw new Error('the downloading process ended before its download did')

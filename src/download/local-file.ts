@@ -1,0 +1,33 @@
+// A model file of the user's own: looked at, checked as far as he asks for it, and never changed.
+import { ModelDownloadError, notHere } from './errors.ts'
+import { whyNotGguf } from './gguf-check.ts'
+import type { HashOptions } from './hasher.ts'
+import { fromCache, type PublishedModel, readContent, readHead } from './published.ts'
+import type { LocalFile } from './request.ts'
+
+/**
+ * The file, if it is a GGUF of the size and hash that are expected. Its hash is told only where it was expected, since it costs
+ * reading the file.
+ *
+ * @throws {ModelDownloadError} `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_NOT_GGUF`, `ERR_MODEL_SIZE_MISMATCH`, `ERR_MODEL_HASH_MISMATCH`,
+ *   `ERR_MODEL_FILE_SYSTEM`; the signal's reason.
+ */
+export async function findLocal({ path, sha256, bytes }: LocalFile, options: HashOptions): Promise<PublishedModel> {
+  const file = await readHead(path)
+  if (!file) throw notHere(path, 'a path is not downloaded: give a URL, or hf:user/repo/file.gguf')
+  const fault = whyNotGguf(file.head)
+  if (fault) throw new ModelDownloadError('ERR_MODEL_NOT_GGUF', `${path} is no GGUF model: ${fault}`, { path })
+  if (bytes !== undefined && bytes !== file.bytes) {
+    const message = `${path} has ${file.bytes} bytes instead of ${bytes}`
+    throw new ModelDownloadError('ERR_MODEL_SIZE_MISMATCH', message, { path })
+  }
+  if (sha256 !== undefined) {
+    const content = await readContent(path, options)
+    if (content?.sha256 !== sha256) {
+      const message = `${path} has the SHA-256 ${content?.sha256 ?? '(none: it changed meanwhile)'} instead of ${sha256}`
+      throw new ModelDownloadError('ERR_MODEL_HASH_MISMATCH', message, { path })
+    }
+  }
+  const known = sha256 === undefined ? {} : { sha256 }
+  return { path, bytes: file.bytes, ...known, source: path, publishedAt: file.mtimeMs, ...fromCache }
+}
