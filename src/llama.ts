@@ -1,7 +1,8 @@
 export type { FetchPolicy } from './download/download.ts'
 export { ModelDownloadError, type ModelDownloadErrorCode } from './download/errors.ts'
 export type { DownloadPhase, DownloadProgress } from './download/progress.ts'
-export type { PublishedFile, PublishedModel } from './download/published.ts'
+export type { Pruned } from './download/prune.ts'
+export type { PublishedFile, PublishedModel, Verification } from './download/published.ts'
 export type { ModelSource, ModelSourceObject } from './download/source.ts'
 export type { GetLlamaOptions } from './llama/backend.ts'
 export {
@@ -11,7 +12,7 @@ export {
   type ModelLoadErrorCode,
 } from './llama/errors.ts'
 export type { LlamaModelGateOptions } from './llama/gate-options.ts'
-export { LlamaModelGate, type LoadOptions } from './llama/llama-model-gate.ts'
+export { LlamaModelGate, type LoadOptions, type VerifyOptions } from './llama/llama-model-gate.ts'
 export type { EnsureModelOptions, ModelProgress } from './llama/model-download.ts'
 export type { LoadModelOptions } from './llama/model-load.ts'
 export type { GateEvent } from './llama/telemetry.ts'

@@ -17,6 +17,7 @@ import { dropLeftovers, findLeftovers, isResumable, isSameRemote, type Leftover,
 import { type DownloadProgress, ProgressReporter } from './progress.ts'
 import { publish } from './publish.ts'
 import { asPublished, findPublished, fromCache, type PublishedFile, readContent } from './published.ts'
+import { dropRejected } from './quarantine.ts'
 import type { ResolvedSource } from './source.ts'
 import { isTransient, Remote, type RemoteFile, UnusableRangeError } from './transfer.ts'
 
@@ -122,6 +123,7 @@ class Download {
     this.#progress.enter('publishing', partial.kept, partial.kept)
     const manifest = await publish(partial, this.#source, sha256, this.#options.signal)
     this.#partial = undefined
+    await dropRejected(this.#destination)
     this.#progress.finish(manifest.bytes)
     const call = { cached: false, downloadedBytes: this.#received, resumedBytes: this.#resumed }
     return asPublished(this.#destination, manifest, call)
@@ -220,14 +222,20 @@ class Download {
       const sha256 = await this.#hashed(partial)
       const expected = this.#source.sha256 ?? partial.identity.sha256
       if (expected === undefined || sha256 === expected) return { partial, sha256 }
+      if (!this.#joined) throw await this.#rejected(partial, sha256, expected)
       await this.#startOver()
-      if (this.#joined) {
-        this.#inOnePiece = true
-        continue
-      }
-      const message = `${this.#source.label} has the SHA-256 ${sha256} instead of ${expected}; it was not kept`
-      throw new ModelDownloadError('ERR_MODEL_HASH_MISMATCH', message, { url: this.#source.label })
+      this.#inOnePiece = true
     }
+  }
+
+  async #rejected(partial: PartialFile, sha256: string, expected: string): Promise<ModelDownloadError> {
+    const { label } = this.#source
+    const reason = `it has the SHA-256 ${sha256} instead of ${expected}`
+    this.#partial = undefined
+    const path = await partial.reject({ reason, source: label, sha256 })
+    const where = path === undefined ? 'it was not kept' : `it was not published, and is kept as ${path} for a look`
+    const message = `${label} has the SHA-256 ${sha256} instead of ${expected}; ${where}`
+    return new ModelDownloadError('ERR_MODEL_HASH_MISMATCH', message, { url: label, path })
   }
 
   /** Most of it was hashed while it came. */
@@ -250,26 +258,30 @@ class Download {
         return await this.#fetchOnce()
       } catch (error) {
         this.#options.signal?.throwIfAborted()
-        // The server has another version by now, or no ranges after all.
-        if (error instanceof UnusableRangeError) {
-          if (this.#inOnePiece) await this.#startOver()
-          this.#inOnePiece = true
-          continue
-        }
-        if (!isTransient(error)) throw error
+        // The server has another version by now, or no ranges after all: the whole file then, at once, and by one answer.
+        const isUnusable = error instanceof UnusableRangeError
+        if (!isUnusable && !isTransient(error)) throw error
         // The farthest so far, not the last: a transfer that has to begin again each time gets nowhere.
         const kept = this.#partial?.kept ?? 0
         if (kept > farthest) failures = 0
         farthest = Math.max(farthest, kept)
         const delay = delays[failures++]
+        if (isUnusable) {
+          if (delay === undefined) throw this.#unusable()
+          this.#inOnePiece = true
+          continue
+        }
         if (delay === undefined) throw error
-        await sleep(
-          error.retryAfterMs ?? delay * (0.75 + Math.random() / 2),
-          undefined,
-          this.#options.signal && { signal: this.#options.signal },
-        )
+        const delayMs = error.retryAfterMs ?? delay * (0.75 + Math.random() / 2)
+        await sleep(delayMs, undefined, this.#options.signal && { signal: this.#options.signal })
       }
     }
+  }
+
+  #unusable(): ModelDownloadError {
+    const { label } = this.#source
+    const message = `${label} answers requests for parts of it now with one thing and now with another; what was received stays`
+    return new ModelDownloadError('ERR_MODEL_BAD_RESPONSE', message, { url: label })
   }
 
   async #fetchOnce(): Promise<PartialFile> {

@@ -101,14 +101,18 @@ export class Lanes {
     let answer = first
     for (;;) {
       const before = lane.start
+      let isAll = false
       try {
-        await this.#receive(lane, answer ?? (await this.#options.open({ ...lane }, this.#signal)))
+        answer ??= await this.#options.open({ ...lane }, this.#signal)
+        await this.#receive(lane, answer)
+        // One that did not tell where it ends has told it by ending.
+        isAll = answer.end === undefined
       } catch (error) {
         const isWorthIt = this.#options.total !== undefined && lane.start - before >= healthyBytes
         if (!isTransient(error) || !isWorthIt || this.#failure) throw error
       }
       answer = undefined
-      if (this.#options.total === undefined) return this.#leave(lane)
+      if (isAll) return this.#leave(lane)
       if (lane.start < lane.end) {
         // Also an honest server may end early: it may answer a range with a shorter one.
         if (lane.start === before) throw cutShort(lane)

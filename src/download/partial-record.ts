@@ -57,10 +57,20 @@ export async function findLeftovers(destination: string): Promise<Leftover[]> {
     const id = name.startsWith(start) ? /^([0-9a-f]{8})\.partial\.json$/.exec(name.slice(start.length))?.[1] : undefined
     if (id === undefined) continue
     const record = parseRecord(await readSmallJson(join(folder, name)))
-    if (!record || (record.claim && isRunning(record.claim) !== false)) continue
+    if (!record || isAlive(record)) continue
     leftovers.push({ id, record, extents: await extentsOf(destination, id, record) })
   }
   return leftovers.sort((a, b) => b.extents.bytes - a.extents.bytes)
+}
+
+function isAlive({ claim }: PartialRecord): boolean {
+  return claim !== null && isRunning(claim) !== false
+}
+
+/** Whether this is the record of a partial that a process claims which may be alive. */
+export function isClaimed(value: Record<string, unknown> | undefined): boolean {
+  const record = parseRecord(value)
+  return record !== undefined && isAlive(record)
 }
 
 async function extentsOf(destination: string, id: string, record: PartialRecord): Promise<Extents> {

@@ -23,6 +23,7 @@ import {
   recordPath,
   writeRecord,
 } from './partial-record.ts'
+import { quarantine, type Rejection } from './quarantine.ts'
 import type { ResolvedSource } from './source.ts'
 import type { RemoteIdentity } from './transfer.ts'
 
@@ -196,6 +197,17 @@ export class PartialFile {
     if (this.frontier < ggufHeaderBytes || !isResumable(this.identity)) return this.drop()
     if (this.#map !== undefined) await this.#writeMap(this.#map)
     await this.#endClaim()
+  }
+
+  /** Sets it aside as wrong. Returns where it is then, if anywhere. */
+  async reject(rejection: Rejection): Promise<string | undefined> {
+    this.#hash.close()
+    await this.#map?.close().catch(() => {})
+    await this.#handle.close().catch(() => {})
+    const { destination, path } = this
+    const kept = await quarantine(destination, { partial: path, id: this.#id, rejection })
+    await this.forgetRecord()
+    return kept
   }
 
   /** Removes the partial and all that belongs to it. Never fails, for the same reason. */

@@ -77,6 +77,18 @@ const splitName = /-(\d{5})-of-(\d{5})\.gguf$/
 /** As many as the names can count would be a mistake: the largest models have some dozens. */
 const mostParts = 1000
 
+/** The paths of all parts of a split model, whichever of them is named; else the one path. */
+export function partsOf(path: string): string[] {
+  const [, , parts = ''] = splitName.exec(path) ?? []
+  const count = Number(parts)
+  if (count < 2 || count > mostParts) return [path]
+  return Array.from({ length: count }, (_, index) => path.replace(splitName, suffixOf(index + 1, parts)))
+}
+
+function suffixOf(part: number, parts: string): string {
+  return `-${String(part).padStart(5, '0')}-of-${parts}.gguf`
+}
+
 /** All parts of a split model, whichever of them is named; else the one file. */
 export function allParts(given: ModelSourceObject, env: Environment = process.env): ModelFiles {
   const one = resolveSource(given, env)
@@ -89,7 +101,7 @@ export function allParts(given: ModelSourceObject, env: Environment = process.en
       `${one.label} is one of ${count} parts, so one \`sha256\` or \`bytes\` can't be meant for it; leave them out, the hub tells them of each part`,
     )
   }
-  const suffix = (index: number) => `-${String(index).padStart(5, '0')}-of-${parts}.gguf`
+  const suffix = (index: number) => suffixOf(index, parts)
   const stem = given.fileName?.replace(splitName, '').replace(/\.gguf$/i, '')
   const nth = (index: number) =>
     resolveSource(

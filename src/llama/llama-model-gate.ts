@@ -1,10 +1,20 @@
+import { resolve } from 'node:path'
 import type { Llama, LlamaModel } from 'node-llama-cpp'
-import type { PublishedModel } from '../download/published.ts'
+import { type Pruned, pruneFolder } from '../download/prune.ts'
+import { type PublishedModel, type Verification, verifyPublished } from '../download/published.ts'
+import { partsOf } from '../download/request.ts'
 import type { ModelSource } from '../download/source.ts'
+import { checkTimeout } from '../mutex/options.ts'
 import { type GetLlamaOptions, getLlama } from './backend.ts'
 import { type GateSettings, type LlamaModelGateOptions, resolveSettings } from './gate-options.ts'
 import { type EnsureModelOptions, ensureModel } from './model-download.ts'
 import { type LoadModelOptions, loadModel } from './model-load.ts'
+
+export interface VerifyOptions {
+  readonly signal?: AbortSignal
+  /** Called with the bytes that are hashed of the file at hand, some hundred times for a large one. */
+  readonly onBytes?: (done: number) => void
+}
 
 /** Options of both steps. A single signal, `signal` or `loadSignal`, ends whichever step is running. */
 export type LoadOptions = Omit<LoadModelOptions, 'modelPath' | 'timeoutMs'> &
@@ -41,6 +51,32 @@ export class LlamaModelGate {
    */
   ensureModel(source: ModelSource, options: EnsureModelOptions = {}): Promise<PublishedModel> {
     return ensureModel(source, options, this.#settings)
+  }
+
+  /**
+   * Hashes a model file again and compares it with what was published, or with nothing if it is none of ours. Of a split model all
+   * parts are looked at, up to the first that is not intact. Changes nothing. A relative path is one in `modelsDirectory`.
+   *
+   * Rejects with a `ModelDownloadError` (`ERR_MODEL_FILE_SYSTEM`) when the file cannot be read, or with `signal.reason`.
+   */
+  async verify(path: string, options: VerifyOptions = {}): Promise<Verification> {
+    let verification: Verification = { verdict: 'absent' }
+    for (const part of partsOf(resolve(this.#settings.modelsDirectory, path))) {
+      verification = await verifyPublished(part, options)
+      if (verification.verdict !== 'intact') break
+    }
+    return verification
+  }
+
+  /**
+   * Removes partials that no living process claims, rejected files and forgotten drafts from `modelsDirectory`, where they are older
+   * than `olderThanMs` milliseconds: an hour unless told. Returns what is gone.
+   *
+   * Rejects with a `ModelDownloadError` (`ERR_MODEL_FILE_SYSTEM`) when the folder cannot be listed.
+   */
+  async prune({ olderThanMs = 3_600_000 }: { readonly olderThanMs?: number } = {}): Promise<Pruned[]> {
+    checkTimeout('olderThanMs', olderThanMs)
+    return pruneFolder(this.#settings.modelsDirectory, olderThanMs)
   }
 
   /**
