@@ -3,12 +3,14 @@ import assert from 'node:assert/strict'
 import { readdir, readFile, rename, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { Worker } from 'node:worker_threads'
 import { LlamaModelGate, type ModelProgress } from 'os-mutex/llama'
 import { GateFolder } from './support/gate-folder.ts'
 import { withFolderLinks } from './support/gate-links.ts'
 import { GateProcess } from './support/gate-process.ts'
 import { ModelServer, type ModelServerOptions } from './support/model-server.ts'
 import { makeTinyGguf, type TinyGguf } from './support/tiny-gguf.ts'
+import { until } from './support/until.ts'
 
 const MEBIBYTE = 1024 * 1024
 
@@ -305,6 +307,24 @@ test('a models folder that cannot be made is told by its name', async () => {
   await writeFile(file, '')
   const gate = new LlamaModelGate({ ...scene.folder.options, modelsDirectory: join(file, 'models') })
   await assert.rejects(gate.ensureModel(scene.url), { code: 'ERR_MODEL_FILE_SYSTEM', path: join(file, 'models') })
+})
+
+test('what a worker thread had received when it was terminated is resumed by its own process', async () => {
+  await using scene = await Scene.create()
+  scene.server.pause('/a.gguf', scene.model.bytes / 2)
+  const workerData = { options: scene.folder.options, url: scene.url }
+  const worker = new Worker(new URL('./support/gate-thread.js', import.meta.url), { workerData })
+  const partialBytes = async () => {
+    const name = (await readdir(scene.folder.models)).find((file) => file.endsWith('.partial'))
+    return name && (await stat(join(scene.folder.models, name))).size
+  }
+  await until('half of it is there', async () => (await partialBytes()) === scene.model.bytes / 2)
+  await worker.terminate()
+  scene.server.resume('/a.gguf')
+  const file = await new LlamaModelGate(scene.folder.options).ensureModel(scene.url)
+  assert.equal(file.sha256, scene.model.sha256)
+  assert.equal(file.resumedBytes, scene.model.bytes / 2)
+  assert.deepEqual((await readdir(scene.folder.models)).sort(), ['.a.gguf.os-mutex.json', 'a.gguf'])
 })
 
 test('what onProgress throws ends the call and frees the lock', async () => {

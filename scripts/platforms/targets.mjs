@@ -132,5 +132,5 @@ export const targets = [
 /** `pack` has no test files: the packed package is installed and used. The demo is a test of this machine alone. */
 export function suiteOf(file) {
   if (file.startsWith('demo')) return undefined
-  return /^(download|gate)-/.test(file) ? 'gate' : 'mutex'
+  return /^(download|gate|gguf)-/.test(file) ? 'gate' : 'mutex'
 }

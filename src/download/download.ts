@@ -5,15 +5,24 @@ import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Dispatcher } from 'undici'
 import { type Connections, openConnections } from './dispatcher.ts'
-import { ModelDownloadError, notHere } from './errors.ts'
+import { ModelDownloadError, type ModelDownloadErrorCode, notHere } from './errors.ts'
 import type { Extent } from './extents.ts'
 import { onDisk } from './file-system.ts'
 import { checkFreeSpace } from './free-space.ts'
 import { ggufHeaderBytes, whyNotGguf } from './gguf-check.ts'
+import { checkGguf } from './gguf-layout.ts'
 import { Lanes } from './lanes.ts'
 import { readManifest, writeManifest } from './manifest.ts'
 import { PartialFile } from './partial.ts'
-import { dropLeftovers, findLeftovers, isResumable, isSameRemote, type Leftover, mayResume } from './partial-record.ts'
+import {
+  type DeadOwner,
+  dropLeftovers,
+  findLeftovers,
+  isResumable,
+  isSameRemote,
+  type Leftover,
+  mayResume,
+} from './partial-record.ts'
 import { type DownloadProgress, ProgressReporter } from './progress.ts'
 import { publish } from './publish.ts'
 import { asPublished, findPublished, fromCache, type PublishedFile, readContent } from './published.ts'
@@ -43,6 +52,8 @@ export interface DownloadOptions {
   readonly keepPartial?: boolean | undefined
   /** Hash a file that is there already before trusting it. For a caller who knows that an earlier owner crashed. */
   readonly verifyAgain?: boolean | undefined
+  /** Whose partials are free to be taken, though its process may still run: the owner that the caller's lock was abandoned by. */
+  readonly deadOwner?: DeadOwner | undefined
   /** Default: an agent of this download's own. */
   readonly dispatcher?: Dispatcher | undefined
   /** Waits before the tries that follow a failure which kept no new byte. Default 1 s, 2 s, 4 s. */
@@ -78,6 +89,13 @@ export async function downloadFile(options: DownloadOptions): Promise<PublishedF
   }
 }
 
+/** What is wrong with a file that came whole. */
+interface Fault {
+  readonly code: ModelDownloadErrorCode
+  /** Of the file, for people. */
+  readonly what: string
+}
+
 class Download {
   readonly #options: DownloadOptions
   readonly #source: ResolvedSource
@@ -110,7 +128,7 @@ class Download {
     this.#progress.enter('resolving', 0, this.#source.bytes)
     const folder = dirname(this.#destination)
     await onDisk('creating', folder, mkdir(folder, { recursive: true }))
-    const leftovers = await findLeftovers(this.#destination)
+    const leftovers = await findLeftovers(this.#destination, this.#options.deadOwner)
     const there = await this.#trustExisting()
     if (there) {
       await dropLeftovers(this.#destination, leftovers)
@@ -215,27 +233,34 @@ class Download {
     this.#resumed = this.#partial?.kept ?? 0
   }
 
-  /** The whole file, checked. A wrong hash of joined pieces gets one more try in one piece. */
+  /** The whole file, checked. One that is wrong and was joined from pieces gets one more try in one piece. */
   async #fetchRight(): Promise<{ partial: PartialFile; sha256: string }> {
     for (;;) {
       const partial = await this.#fetchAll()
       const sha256 = await this.#hashed(partial)
-      const expected = this.#source.sha256 ?? partial.identity.sha256
-      if (expected === undefined || sha256 === expected) return { partial, sha256 }
-      if (!this.#joined) throw await this.#rejected(partial, sha256, expected)
+      const fault = await this.#faultOf(partial, sha256)
+      if (fault === undefined) return { partial, sha256 }
+      if (!this.#joined) throw await this.#rejected(partial, sha256, fault)
       await this.#startOver()
       this.#inOnePiece = true
     }
   }
 
-  async #rejected(partial: PartialFile, sha256: string, expected: string): Promise<ModelDownloadError> {
+  async #faultOf(partial: PartialFile, sha256: string): Promise<Fault | undefined> {
+    const expected = this.#source.sha256 ?? partial.identity.sha256
+    if (expected !== undefined && sha256 !== expected) {
+      return { code: 'ERR_MODEL_HASH_MISMATCH', what: `has the SHA-256 ${sha256} instead of ${expected}` }
+    }
+    const why = await checkGguf(partial.path)
+    return why === undefined ? undefined : { code: 'ERR_MODEL_NOT_GGUF', what: `is not a whole GGUF model: ${why}` }
+  }
+
+  async #rejected(partial: PartialFile, sha256: string, { code, what }: Fault): Promise<ModelDownloadError> {
     const { label } = this.#source
-    const reason = `it has the SHA-256 ${sha256} instead of ${expected}`
     this.#partial = undefined
-    const path = await partial.reject({ reason, source: label, sha256 })
+    const path = await partial.reject({ reason: `it ${what}`, source: label, sha256 })
     const where = path === undefined ? 'it was not kept' : `it was not published, and is kept as ${path} for a look`
-    const message = `${label} has the SHA-256 ${sha256} instead of ${expected}; ${where}`
-    return new ModelDownloadError('ERR_MODEL_HASH_MISMATCH', message, { url: label, path })
+    return new ModelDownloadError(code, `${label} ${what}; ${where}`, { url: label, path })
   }
 
   /** Most of it was hashed while it came. */

@@ -1,8 +1,7 @@
 // A model file of the user's own: looked at, checked as far as he asks for it, and never changed.
 import { ModelDownloadError, notHere } from './errors.ts'
-import { whyNotGguf } from './gguf-check.ts'
 import type { HashOptions } from './hasher.ts'
-import { fromCache, type PublishedModel, readContent, readHead } from './published.ts'
+import { fromCache, lookAtFile, type PublishedModel, readContent } from './published.ts'
 import type { LocalFile } from './request.ts'
 
 /**
@@ -13,10 +12,12 @@ import type { LocalFile } from './request.ts'
  *   `ERR_MODEL_FILE_SYSTEM`; the signal's reason.
  */
 export async function findLocal({ path, sha256, bytes }: LocalFile, options: HashOptions): Promise<PublishedModel> {
-  const file = await readHead(path)
+  const file = await lookAtFile(path)
   if (!file) throw notHere(path, 'a path is not downloaded: give a URL, or hf:user/repo/file.gguf')
-  const fault = whyNotGguf(file.head)
-  if (fault) throw new ModelDownloadError('ERR_MODEL_NOT_GGUF', `${path} is no GGUF model: ${fault}`, { path })
+  if (file.why) {
+    const message = `${path} is not a whole GGUF model: ${file.why}`
+    throw new ModelDownloadError('ERR_MODEL_NOT_GGUF', message, { path })
+  }
   if (bytes !== undefined && bytes !== file.bytes) {
     const message = `${path} has ${file.bytes} bytes instead of ${bytes}`
     throw new ModelDownloadError('ERR_MODEL_SIZE_MISMATCH', message, { path })

@@ -1,4 +1,4 @@
-// The bytes of an unpublished download, claimed by one process: `<file>.<id>.partial` beside the target, and
+// The bytes of an unpublished download, claimed by one thread of one process: `<file>.<id>.partial` beside the target, and
 // `<file>.<id>.partial.json`, its record, which says what the bytes belong to and who is writing them.
 //
 // A partial grows at its end, and its size is how far it got. Where several connections may fill it in, the record says so
@@ -9,7 +9,9 @@
 // - The record comes first and goes last, so a partial without a record is never ours to judge, and a record without
 //   a partial whose claimant is gone is mere debris.
 // - A partial is taken over by renaming it to an id of one's own, which only one process can win, and only when its
-//   claim was given back or its claimant is provably gone. The map under that id is a copy made before.
+//   claim was given back or its claimant is provably gone: its process, or, by the word of the lock that it left, its thread.
+//   The map under that id is a copy made before. (What a thread was writing when it ended may still land. It lands where it
+//   belongs, in the same version of the file, so it changes nothing.)
 //
 // What a resumed prefix is worth: after a kill the page cache has every byte that was written, in order. After a power
 // loss it need not: a file may have the right size and zeros at its end. So bytes written before a reboot are resumed
@@ -18,6 +20,7 @@
 import { randomBytes } from 'node:crypto'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { threadId } from 'node:worker_threads'
 import { currentProcess, isRunning, type ProcessIdentity } from '../mutex/process-identity.ts'
 import { Extents } from './extents.ts'
 import { filePlatform } from './file-platform.ts'
@@ -36,7 +39,12 @@ export interface PartialRecord extends RemoteIdentity {
   /** The boot of the machine in which the bytes were written. */
   readonly bootId: string
   /** Who may write; `null` once given back. */
-  readonly claim: ProcessIdentity | null
+  readonly claim: Claim | null
+}
+
+export interface Claim extends ProcessIdentity {
+  /** `0` is the main thread. A thread's number is not given to another one of its process. */
+  readonly threadId: number
 }
 
 /** A partial of this destination that no living process claims. */
@@ -48,7 +56,7 @@ export interface Leftover {
 }
 
 /** All partials of a destination that no living process claims, the fullest first. Unreadable ones may be somebody's: they stay. */
-export async function findLeftovers(destination: string): Promise<Leftover[]> {
+export async function findLeftovers(destination: string, dead?: DeadOwner): Promise<Leftover[]> {
   const folder = dirname(destination)
   const start = `${basename(destination)}.`
   const names = await onDisk('listing', folder, readdir(folder))
@@ -57,14 +65,28 @@ export async function findLeftovers(destination: string): Promise<Leftover[]> {
     const id = name.startsWith(start) ? /^([0-9a-f]{8})\.partial\.json$/.exec(name.slice(start.length))?.[1] : undefined
     if (id === undefined) continue
     const record = parseRecord(await readSmallJson(join(folder, name)))
-    if (!record || isAlive(record)) continue
+    if (!record || isAlive(record, dead)) continue
     leftovers.push({ id, record, extents: await extentsOf(destination, id, record) })
   }
   return leftovers.sort((a, b) => b.extents.bytes - a.extents.bytes)
 }
 
-function isAlive({ claim }: PartialRecord): boolean {
-  return claim !== null && isRunning(claim) !== false
+/** A thread that is known to have ended, though its process may run on: the kernel has told so by its mutex. */
+export interface DeadOwner {
+  readonly pid: number
+  readonly processStart?: number
+  readonly bootId?: string
+  readonly threadId?: number
+}
+
+function isAlive({ claim }: PartialRecord, dead?: DeadOwner): boolean {
+  if (claim === null) return false
+  const isDead =
+    dead?.pid === claim.pid &&
+    dead.processStart === claim.processStart &&
+    dead.bootId === claim.bootId &&
+    dead.threadId === claim.threadId
+  return !isDead && isRunning(claim) !== false
 }
 
 /** Whether this is the record of a partial that a process claims which may be alive. */
@@ -148,7 +170,7 @@ export function manifestDraftPath(destination: string, id: string): string {
 }
 
 export function newRecord(source: ResolvedSource, identity: RemoteIdentity, inSegments: boolean): PartialRecord {
-  const claim = currentProcess()
+  const claim = { ...currentProcess(), threadId }
   return {
     version: 1,
     source: source.label,
@@ -193,17 +215,18 @@ function parseRecord(value: Record<string, unknown> | undefined): PartialRecord 
     optional('etag', 'string') &&
     optional('sha256', 'string') &&
     optional('lastModified', 'string') &&
-    (value.claim === null || isProcessIdentity(value.claim))
+    (value.claim === null || isClaim(value.claim))
   return isRecord ? (value as unknown as PartialRecord) : undefined
 }
 
-function isProcessIdentity(value: unknown): boolean {
-  const claim = value as Partial<Record<keyof ProcessIdentity, unknown>> | undefined
+function isClaim(value: unknown): boolean {
+  const claim = value as Partial<Record<keyof Claim, unknown>> | undefined
   return (
     typeof claim?.pid === 'number' &&
     typeof claim.processStart === 'number' &&
     typeof claim.host === 'string' &&
     typeof claim.bootId === 'string' &&
-    typeof claim.pidSpace === 'number'
+    typeof claim.pidSpace === 'number' &&
+    typeof claim.threadId === 'number'
   )
 }

@@ -4,7 +4,7 @@ import { type FileHandle, open, stat } from 'node:fs/promises'
 import { errnoOf } from './errors.ts'
 import { filePlatform } from './file-platform.ts'
 import { onDisk } from './file-system.ts'
-import { ggufHeaderBytes, whyNotGguf } from './gguf-check.ts'
+import { whyBadGguf } from './gguf-layout.ts'
 import { type HashOptions, hashFile } from './hasher.ts'
 import { type Manifest, readManifest, satisfies } from './manifest.ts'
 import type { ResolvedSource } from './source.ts'
@@ -114,12 +114,10 @@ export interface Content {
   readonly sha256: string
 }
 
-/** Hashes the file and makes it durable. `undefined` when there is none, it is no GGUF, or it changed meanwhile. */
+/** Hashes the file and makes it durable. `undefined` when there is none, it is no whole GGUF, or it changed meanwhile. */
 export async function readContent(path: string, options: HashOptions): Promise<Content | undefined> {
   const file = await inspect(path, async (handle, { size, mtimeMs }) => {
-    const head = Buffer.alloc(ggufHeaderBytes)
-    const { bytesRead } = await handle.read(head, 0, head.length, 0)
-    if (whyNotGguf(head.subarray(0, bytesRead))) return undefined
+    if (await onDisk('reading', path, whyBadGguf(handle, size))) return undefined
     const sha256 = await contentHash(path, size, options)
     await onDisk('syncing', path, filePlatform.syncContent(handle, path))
     const after = await handle.stat()
@@ -128,14 +126,12 @@ export async function readContent(path: string, options: HashOptions): Promise<C
   return file?.isReplaced ? undefined : file?.found
 }
 
-/** The beginning of a file. `undefined` when there is none. */
-export async function readHead(path: string): Promise<{ head: Buffer; bytes: number; mtimeMs: number } | undefined> {
-  const file = await inspect(path, async (handle) => {
-    const head = Buffer.alloc(ggufHeaderBytes)
-    const { bytesRead } = await onDisk('reading', path, handle.read(head, 0, head.length, 0))
-    return head.subarray(0, bytesRead)
-  })
-  return file && { head: file.found, bytes: file.stats.size, mtimeMs: file.stats.mtimeMs }
+/** Size and mtime of a file, and why it is no whole GGUF, if it is not. `undefined` when there is none. */
+export async function lookAtFile(
+  path: string,
+): Promise<{ bytes: number; mtimeMs: number; why: string | undefined } | undefined> {
+  const file = await inspect(path, async (handle, { size }) => onDisk('reading', path, whyBadGguf(handle, size)))
+  return file && { bytes: file.stats.size, mtimeMs: file.stats.mtimeMs, why: file.found }
 }
 
 async function contentHash(path: string, bytes: number, options: HashOptions): Promise<string> {

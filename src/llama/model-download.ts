@@ -203,6 +203,7 @@ async function downloadUnderLock(call: Call, lock: MutexLock): Promise<Published
         destination,
         fetch,
         verifyAgain: lock.abandoned,
+        deadOwner: lock.abandoned ? lock.previousOwner : undefined,
         signal: options.signal,
         keepPartial: options.keepPartial,
         connections: options.connections,

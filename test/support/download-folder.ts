@@ -1,4 +1,4 @@
-// A folder of its own for a download test, with a payload that looks like a GGUF but is not meant to be loaded.
+// A folder of its own for a download test, with a payload that is a GGUF but is not meant to be loaded.
 import { createHash, randomBytes } from 'node:crypto'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
@@ -46,14 +46,29 @@ export async function openDownloadFolder(t: TestContext, options?: ModelServerOp
   }
 }
 
+/** A GGUF of exactly so many bytes, 97 or more: one key, and one tensor of random bytes (type I8) that begins at byte 96. */
 function writePayload(path: string, bytes: number): Payload {
+  const header = Buffer.concat([
+    ...[Buffer.from('GGUF'), u32(3), u64(1), u64(1)],
+    ...[text('general.alignment'), u32(4), u32(32)],
+    ...[text('content'), u32(1), u64(bytes - 96), u32(24), u64(0)],
+  ])
   const content = randomBytes(bytes)
-  content.write('GGUF', 0, 'latin1')
-  content.writeUInt32LE(3, 4)
-  content.writeBigUInt64LE(1n, 8)
-  content.writeBigUInt64LE(1n, 16)
+  header.copy(content)
   writeFileSync(path, content)
   return { path, bytes, sha256: createHash('sha256').update(content).digest('hex') }
+}
+
+function u32(value: number): Buffer {
+  return Buffer.from(Uint32Array.of(value).buffer)
+}
+
+function u64(value: number): Buffer {
+  return Buffer.from(BigUint64Array.of(BigInt(value)).buffer)
+}
+
+function text(value: string): Buffer {
+  return Buffer.concat([u64(value.length), Buffer.from(value)])
 }
 
 export function sha256Of(path: string): string {
