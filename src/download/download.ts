@@ -235,12 +235,12 @@ class Download {
 
   /** The whole file, checked. One that is wrong and was joined from pieces gets one more try in one piece. */
   async #fetchRight(): Promise<{ partial: PartialFile; sha256: string }> {
-    for (;;) {
+    for (let tries = 1; ; tries++) {
       const partial = await this.#fetchAll()
       const sha256 = await this.#hashed(partial)
       const fault = await this.#faultOf(partial, sha256)
       if (fault === undefined) return { partial, sha256 }
-      if (!this.#joined) throw await this.#rejected(partial, sha256, fault)
+      if (!this.#joined || tries > 1) throw await this.#rejected(partial, sha256, fault)
       await this.#startOver()
       this.#inOnePiece = true
     }
@@ -358,9 +358,6 @@ class Download {
       onReceived: (bytes) => {
         this.#received += bytes
       },
-      onJoin: () => {
-        this.#joined = true
-      },
       tooLong: () => this.#sizeMismatch(`more than ${total}`, total ?? 0),
     })
     try {
@@ -378,6 +375,7 @@ class Download {
 
   async #openStretch(partial: PartialFile, { start, end }: Extent, signal: AbortSignal): Promise<RemoteFile> {
     const answer = await this.#remote.get({ start, end, etag: partial.identity.etag }, signal)
+    this.#joined = true
     if (answer.offset === start && isSameRemote(partial.identity, answer.identity)) return answer
     answer.discard()
     throw new UnusableRangeError()

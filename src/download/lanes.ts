@@ -24,8 +24,6 @@ export interface LanesOptions {
   readonly open: (stretch: Extent, signal: AbortSignal) => Promise<RemoteFile>
   readonly write: (position: number, chunks: readonly Buffer[]) => Promise<void>
   readonly onReceived: (bytes: number) => void
-  /** Called before a second lane is opened. */
-  readonly onJoin: () => void
   /** The error for a body that goes on behind `total`. */
   readonly tooLong: () => Error
 }
@@ -223,7 +221,6 @@ export class Lanes {
     for (let added = 0; added < count; added++) {
       const stretch = this.#claim()
       if (stretch === undefined) return
-      this.#options.onJoin()
       this.#start({ ...stretch })
     }
   }
