@@ -378,7 +378,8 @@ test('the proxy of the environment is used, but for hosts that it shall not be u
 test("a dispatcher of the caller's own is used, and stays open", async () => {
   await using scene = await Scene.create()
   let dispatched = 0
-  const agent = new Agent()
+  // Wine's sockets know no TCP keep-alive.
+  const agent = new Agent({ connect: { keepAlive: false } })
   const dispatcher = agent.compose((dispatch) => (options, handler) => {
     dispatched++
     return dispatch(options, handler)
