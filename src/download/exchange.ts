@@ -25,7 +25,7 @@ export interface ExchangeOptions {
   readonly signal: AbortSignal | undefined
 }
 
-const maxWaitingBytes = 8 * 1024 * 1024
+const maxWaitingBytes = 4 * 1024 * 1024
 
 /** Sends a request. Rejects with what the connection throws, or at once with the signal's reason. */
 export function exchange(url: URL, options: ExchangeOptions): Promise<Answer> {

@@ -129,8 +129,13 @@ class WorkerHash implements FileHash {
 
 function startWorker(path: string): Worker | undefined {
   try {
-    // Without the options of this process: a loader or an inspector has no business there.
-    return new Worker(new URL('./hash-worker.js', import.meta.url), { workerData: { path }, execArgv: [] })
+    return new Worker(new URL('./hash-worker.js', import.meta.url), {
+      workerData: { path },
+      // Without the options of this process: a loader or an inspector has no business there.
+      execArgv: [],
+      // It makes hardly any garbage; by default V8 would take as much room as for a program.
+      resourceLimits: { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 16 },
+    })
   } catch {
     return undefined
   }

@@ -29,6 +29,8 @@ import type { RemoteIdentity } from './transfer.ts'
 
 /** How often the map is written, in milliseconds: what a kill may cost. */
 const mapIntervalMs = 50
+/** How much may be written before the disk is told to begin with it: so that the last sync has little left to wait for. */
+const syncEveryBytes = 64 * 1024 * 1024
 
 export class PartialFile {
   readonly destination: string
@@ -45,6 +47,9 @@ export class PartialFile {
   #sequence = 0
   #mappedAt = Number.NEGATIVE_INFINITY
   #mapping: Promise<void> | undefined
+  #unsynced = 0
+  #syncing: Promise<void> | undefined
+  #syncFailure: { readonly error: unknown } | undefined
 
   private constructor(
     destination: string,
@@ -163,6 +168,8 @@ export class PartialFile {
     await onDisk('writing', this.path, writeFully(this.#handle, chunks, position))
     this.#extents.add(position, position + bytes)
     this.#hash.reach(this.#extents.frontier)
+    this.#unsynced += bytes
+    if (this.#unsynced >= syncEveryBytes && this.#syncing === undefined) this.#beginSync()
     if (this.#map !== undefined && performance.now() - this.#mappedAt >= mapIntervalMs) await this.#writeMap(this.#map)
   }
 
@@ -172,6 +179,9 @@ export class PartialFile {
   }
 
   async sync(): Promise<void> {
+    await this.#syncing
+    // The kernel tells a failure once, and calls the next sync a success.
+    if (this.#syncFailure) await onDisk('syncing', this.path, Promise.reject(this.#syncFailure.error))
     await onDisk('syncing', this.path, this.#handle.sync())
   }
 
@@ -214,6 +224,20 @@ export class PartialFile {
   async drop(): Promise<void> {
     this.#closeSoon()
     await dropFiles(this.destination, this.#id)
+  }
+
+  /** Beside the writes that follow. One at a time. */
+  #beginSync(): void {
+    this.#unsynced = 0
+    const fail = (error: unknown) => {
+      this.#syncFailure ??= { error }
+    }
+    this.#syncing = this.#handle
+      .datasync()
+      .catch(fail)
+      .finally(() => {
+        this.#syncing = undefined
+      })
   }
 
   // One after the other, or an older copy could come out newer on disk. A map that can't be written costs only a resumption.
