@@ -38,15 +38,17 @@ const MiB = 1024 * 1024
 /** A stretch is about so long, at the rate that a lane has. */
 const stretchMs = 2_000
 const [minStretchBytes, maxStretchBytes] = [4 * MiB, 64 * MiB]
-/** Less is not worth a request. */
-const minStolenBytes = MiB
-/** How long the rate is measured before lanes are added, the first time and later. */
-const [firstLookMs, nextLookMs] = [100, 250]
+/** Less than this, or than what comes in this time, is not taken from another lane: what is on its way to that one is lost. */
+const [minStolenBytes, minStolenMs] = [MiB, 500]
+/** How long the rate is measured before lanes are added. */
+const lookMs = 200
 const lookEveryMs = 50
+/** In bytes a millisecond. One connection that brings as much is not what holds it up. */
+const enough = 150_000
 /** Doubling the lanes has to bring so much, or the line is full. */
 const worthwhileGain = 1.15
 /** With less time to go, another connection comes too late. */
-const tooLateMs = 1_000
+const tooLateMs = 1_500
 /** A lane that brought so much before it broke may try again at once. */
 const healthyBytes = MiB
 
@@ -181,15 +183,19 @@ export class Lanes {
   #split(length: number): void {
     const longest = [...this.#running].sort((a, b) => b.end - b.start - (a.end - a.start))[0]
     const left = longest === undefined ? 0 : longest.end - longest.start
-    if (longest === undefined || left < 2 * minStolenBytes) return
+    const least = Math.max(minStolenBytes, this.#ratePerLane() * minStolenMs)
+    if (longest === undefined || left < 2 * least) return
     const middle = longest.start + Math.min(length, Math.floor(left / 2))
     this.#unclaimed.push({ start: middle, end: longest.end })
     longest.end = middle
   }
 
   #stretchBytes(): number {
-    const perLane = (this.#look?.rate ?? 0) / Math.max(1, this.#running.size)
-    return Math.min(maxStretchBytes, Math.max(minStretchBytes, Math.round(perLane * stretchMs)))
+    return Math.min(maxStretchBytes, Math.max(minStretchBytes, Math.round(this.#ratePerLane() * stretchMs)))
+  }
+
+  #ratePerLane(): number {
+    return (this.#look?.rate ?? 0) / Math.max(1, this.#running.size)
   }
 
   /** Adds lanes as long as that makes it faster. Rates are in bytes a millisecond. */
@@ -201,7 +207,7 @@ export class Lanes {
       return
     }
     const elapsedMs = now - look.at
-    if (elapsedMs < (look.rate === 0 ? firstLookMs : nextLookMs)) return
+    if (elapsedMs < lookMs) return
     const rate = (this.#received - look.received) / elapsedMs
     this.#look = { at: now, received: this.#received, rate }
     if (this.#running.size >= this.#most) return
@@ -209,7 +215,7 @@ export class Lanes {
       this.#most = this.#running.size
       return
     }
-    if (this.#left() < rate * tooLateMs) return
+    if (rate >= enough || this.#left() < rate * tooLateMs) return
     this.#add(Math.min(this.#running.size === 1 ? 3 : this.#running.size, this.#most - this.#running.size))
   }
 
