@@ -355,6 +355,8 @@ class Download {
         await partial.write(position, chunks)
         this.#progress.advance(partial.kept, total)
       },
+      // Without a map the size is how far it got: nothing may be written behind what is not there yet.
+      writesAtOnce: partial.inSegments ? 2 : 1,
       onReceived: (bytes) => {
         this.#received += bytes
       },

@@ -23,6 +23,8 @@ export interface LanesOptions {
   /** Asks for a stretch. The answer begins at its start. */
   readonly open: (stretch: Extent, signal: AbortSignal) => Promise<RemoteFile>
   readonly write: (position: number, chunks: readonly Buffer[]) => Promise<void>
+  /** How many writes of one lane may be under way. */
+  readonly writesAtOnce: number
   readonly onReceived: (bytes: number) => void
   /** The error for a body that goes on behind `total`. */
   readonly tooLong: () => Error
@@ -126,7 +128,8 @@ export class Lanes {
   }
 
   async #receive(lane: Lane, answer: RemoteFile): Promise<void> {
-    const { total = Number.POSITIVE_INFINITY, write, onReceived, tooLong } = this.#options
+    const { total = Number.POSITIVE_INFINITY, write, writesAtOnce, onReceived, tooLong } = this.#options
+    const writes = new Set<Promise<void>>()
     try {
       for await (const chunks of answer.body) {
         const bytes = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
@@ -136,12 +139,16 @@ export class Lanes {
         onReceived(bytes)
         const wanted = Math.max(0, Math.min(bytes, lane.end - position))
         lane.start = position + wanted
-        if (wanted > 0) await write(position, upTo(chunks, wanted))
+        const writing = write(position, upTo(chunks, wanted)).finally(() => writes.delete(writing))
+        writes.add(writing)
+        if (writes.size >= writesAtOnce) await Promise.race(writes)
         // Not where the body ends as well: its connection can be used again then.
-        if (lane.start >= lane.end && lane.end !== answer.end) return
+        if (lane.start >= lane.end && lane.end !== answer.end) break
       }
+      await Promise.all(writes)
     } finally {
       answer.discard()
+      await Promise.allSettled(writes)
     }
   }
 

@@ -30,7 +30,7 @@ import type { RemoteIdentity } from './transfer.ts'
 /** How often the map is written, in milliseconds: what a kill may cost. */
 const mapIntervalMs = 50
 /** How much may be written before the disk is told to begin with it: so that the last sync has little left to wait for. */
-const syncEveryBytes = 64 * 1024 * 1024
+const syncEveryBytes = 256 * 1024 * 1024
 
 export class PartialFile {
   readonly destination: string
