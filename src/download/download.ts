@@ -360,6 +360,11 @@ class Download {
       onReceived: (bytes) => {
         this.#received += bytes
       },
+      empty: ({ start, end }) => {
+        const { label: url } = this.#source
+        const message = `${url} answered a request for the bytes from ${start} to ${end} with none of them`
+        return new ModelDownloadError('ERR_MODEL_NETWORK', message, { url })
+      },
       tooLong: () => this.#sizeMismatch(`more than ${total}`, total ?? 0),
     })
     try {

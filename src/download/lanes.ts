@@ -6,7 +6,6 @@
 // for bytes or for the disk, but only behind `at`, which a lane moves before it writes; so no byte is fetched twice but for
 // what is on its way when a lane's request is longer than its stretch has become.
 import { setMaxListeners } from 'node:events'
-import { ModelDownloadError } from './errors.ts'
 import type { Extent } from './extents.ts'
 import { isTransient, type RemoteFile, UnusableRangeError } from './transfer.ts'
 
@@ -26,6 +25,8 @@ export interface LanesOptions {
   /** How many writes of one lane may be under way. */
   readonly writesAtOnce: number
   readonly onReceived: (bytes: number) => void
+  /** The error for an answer without a byte of the stretch that it was asked for. */
+  readonly empty: (stretch: Extent) => Error
   /** The error for a body that goes on behind `total`. */
   readonly tooLong: () => Error
 }
@@ -117,7 +118,7 @@ export class Lanes {
       if (isAll) return this.#leave(lane)
       if (lane.start < lane.end) {
         // Also an honest server may end early: it may answer a range with a shorter one.
-        if (lane.start === before) throw cutShort(lane)
+        if (lane.start === before) throw this.#options.empty(lane)
         continue
       }
       const next = this.#claim()
@@ -237,10 +238,6 @@ export class Lanes {
       this.#start({ ...stretch })
     }
   }
-}
-
-function cutShort({ start, end }: Extent): ModelDownloadError {
-  return new ModelDownloadError('ERR_MODEL_NETWORK', `The server sent nothing of the bytes from ${start} to ${end}`)
 }
 
 /** The first so many bytes. */

@@ -1,6 +1,7 @@
 // A partial that this process has claimed: its bytes, which of them are there, and their hash. What it is on disk, and what
 // keeps two processes apart, is in partial-record.ts.
 import { type FileHandle, open, stat } from 'node:fs/promises'
+import { ModelDownloadError } from './errors.ts'
 import { type Extent, Extents } from './extents.ts'
 import { filePlatform } from './file-platform.ts'
 import { onDisk, removeQuietly } from './file-system.ts'
@@ -44,6 +45,8 @@ export class PartialFile {
   readonly #record: PartialRecord
   readonly #hash: FileHash
   readonly #extents: Extents
+  #farthest: number
+  #isSpoilt = false
   #sequence = 0
   #mappedAt = Number.NEGATIVE_INFINITY
   #mapping: Promise<void> | undefined
@@ -67,6 +70,7 @@ export class PartialFile {
     this.#map = files.map
     this.#record = record
     this.#extents = extents
+    this.#farthest = extents.ranges.at(-1)?.end ?? 0
     this.#hash = hashFile(this.path, record.bytes)
     this.#hash.reach(extents.frontier)
   }
@@ -165,8 +169,12 @@ export class PartialFile {
    */
   async write(position: number, chunks: readonly Buffer[]): Promise<void> {
     const bytes = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
+    const farthest = this.#farthest
+    const { size } = await onDisk('looking at', this.path, this.#handle.stat())
+    if (size < farthest) throw this.#spoilt(`has ${size} bytes where ${farthest} were written`)
     await onDisk('writing', this.path, writeFully(this.#handle, chunks, position))
     this.#extents.add(position, position + bytes)
+    this.#farthest = Math.max(this.#farthest, position + bytes)
     this.#hash.reach(this.#extents.frontier)
     this.#unsynced += bytes
     if (this.#unsynced >= syncEveryBytes && this.#syncing === undefined) this.#beginSync()
@@ -185,13 +193,16 @@ export class PartialFile {
     await onDisk('syncing', this.path, this.#handle.sync())
   }
 
-  /** No more writes. Returns what the file now is. */
+  /** No more writes. Returns what the file now is, which is nothing but what was written. */
   async close(): Promise<{ bytes: number; mtimeMs: number }> {
     this.#hash.close()
     await this.#map?.close().catch(() => {})
+    const ours = await onDisk('looking at', this.path, this.#handle.stat())
     await onDisk('closing', this.path, this.#handle.close())
-    const { size, mtimeMs } = await onDisk('looking at', this.path, stat(this.path))
-    return { bytes: size, mtimeMs }
+    const there = await onDisk('looking at', this.path, stat(this.path))
+    if (there.ino !== ours.ino || there.dev !== ours.dev) throw this.#spoilt('is another file by now')
+    if (there.size !== this.kept) throw this.#spoilt(`has ${there.size} bytes where ${this.kept} were written`)
+    return { bytes: there.size, mtimeMs: there.mtimeMs }
   }
 
   /** After the file has its final name: nothing but the record is left to remove. */
@@ -204,7 +215,7 @@ export class PartialFile {
    * fails: it is called on the way out with an error that matters more, and a claim that stays ends with this process.
    */
   async giveBack(): Promise<void> {
-    if (this.frontier < ggufHeaderBytes || !isResumable(this.identity)) return this.drop()
+    if (this.frontier < ggufHeaderBytes || !isResumable(this.identity) || this.#isSpoilt) return this.drop()
     if (this.#map !== undefined) await this.#writeMap(this.#map)
     await this.#endClaim()
   }
@@ -224,6 +235,13 @@ export class PartialFile {
   async drop(): Promise<void> {
     this.#closeSoon()
     await dropFiles(this.destination, this.#id)
+  }
+
+  /** Somebody else was at it, against all rules: none of its bytes can be relied on. */
+  #spoilt(what: string): ModelDownloadError {
+    this.#isSpoilt = true
+    const message = `${this.path} ${what}; something else writes there. Find out what, and try again`
+    return new ModelDownloadError('ERR_MODEL_FILE_SYSTEM', message, { path: this.path })
   }
 
   /** Beside the writes that follow. One at a time. */

@@ -27,19 +27,16 @@ export async function publish(
   signal: AbortSignal | undefined,
 ): Promise<Manifest> {
   const { destination } = partial
+  let closed: { bytes: number; mtimeMs: number }
   try {
     await abortable(partial.sync(), signal)
+    closed = await partial.close()
   } catch (error) {
     // After a failed fsync the kernel may have dropped the pages and call the next fsync a success.
     if (error instanceof ModelDownloadError) await partial.drop()
     throw error
   }
-  const { bytes, mtimeMs } = await partial.close()
-  if (bytes !== partial.kept) {
-    await partial.drop()
-    const message = `${partial.path} has ${bytes} bytes where ${partial.kept} were written; something else writes there`
-    throw new ModelDownloadError('ERR_MODEL_FILE_SYSTEM', message, { path: partial.path })
-  }
+  const { bytes, mtimeMs } = closed
   const manifest: Manifest = {
     version: 1,
     bytes,

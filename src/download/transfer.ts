@@ -112,7 +112,7 @@ export class Remote {
         continue
       }
       try {
-        return this.#accept(answer, url, wanted, { linkedSha256, signal })
+        return this.#accept(answer, url, wanted, { method, linkedSha256, signal })
       } catch (error) {
         answer.discard()
         throw error
@@ -148,7 +148,11 @@ export class Remote {
     answer: Answer,
     url: URL,
     wanted: RangeWanted | undefined,
-    { linkedSha256, signal }: { linkedSha256: string | undefined; signal: AbortSignal | undefined },
+    {
+      method,
+      linkedSha256,
+      signal,
+    }: { method: 'GET' | 'HEAD'; linkedSha256: string | undefined; signal: AbortSignal | undefined },
   ): RemoteFile {
     const { status } = answer
     if (status === 416 && wanted) throw new UnusableRangeError()
@@ -167,7 +171,11 @@ export class Remote {
     const bytes = range ? range.total : contentLength
     const sha256 = this.#source.sha256 ?? linkedSha256
     // A body that only ends with its connection cannot be told from one that was cut.
-    if (bytes === undefined && !answer.header('transfer-encoding')?.toLowerCase().includes('chunked')) {
+    if (
+      method === 'GET' &&
+      bytes === undefined &&
+      !answer.header('transfer-encoding')?.toLowerCase().includes('chunked')
+    ) {
       throw bad('does not tell how long the file is')
     }
     if (this.#source.sha256 !== undefined && linkedSha256 !== undefined && this.#source.sha256 !== linkedSha256) {
