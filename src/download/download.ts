@@ -312,7 +312,8 @@ class Download {
   async #fetchOnce(): Promise<PartialFile> {
     const remote = await this.#openRest()
     try {
-      await checkFreeSpace(this.#destination, (this.#promised ?? this.#source.bytes ?? 0) - (this.#partial?.kept ?? 0))
+      const taken = (remote.offset > 0 && (await this.#partial?.allocatedBytes())) || 0
+      await checkFreeSpace(this.#destination, (this.#promised ?? this.#source.bytes ?? 0) - taken)
       // A partial that the answer does not continue stays until the answer has shown that it is the file, and not, say,
       // a login page that some network puts in its place.
       const partial = remote.offset > 0 ? this.#partial : undefined

@@ -101,8 +101,9 @@ async function extentsOf(destination: string, id: string, record: PartialRecord)
     () => 0,
   )
   if (!record.inSegments) return new Extents([{ start: 0, end: size }])
+  if (size > (record.bytes ?? 0)) return new Extents()
   const map = await readFile(mapPath(destination, id)).catch(() => undefined)
-  // A partial that somebody has cut has not what its map says.
+  // A partial that somebody has cut has not what its map says; one that is longer than the file is somebody else's.
   return (map && decodeMap(map, Math.min(size, record.bytes ?? 0))?.extents) ?? new Extents()
 }
 

@@ -181,8 +181,16 @@ export class PartialFile {
     if (this.#map !== undefined && performance.now() - this.#mappedAt >= mapIntervalMs) await this.#writeMap(this.#map)
   }
 
+  /** How many bytes of the disk are taken for it already. */
+  async allocatedBytes(): Promise<number> {
+    const { blocks } = await onDisk('looking at', this.path, this.#handle.stat())
+    return Math.max(this.kept, (blocks ?? 0) * 512)
+  }
+
   /** The SHA-256 of all bytes, which are all here. Once only. */
-  digest(options: HashOptions): Promise<string> {
+  async digest(options: HashOptions): Promise<string> {
+    // The last of them, too, for whoever may have to publish it instead.
+    if (this.#map !== undefined) await this.#writeMap(this.#map)
     return this.#hash.digest(this.kept, options)
   }
 
