@@ -10,8 +10,11 @@ import {
   type Server,
   type ServerResponse,
 } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { createServer as createTlsServer } from 'node:https'
+import type { AddressInfo, Socket } from 'node:net'
+import type { Writable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { deflateSync, gzipSync } from 'node:zlib'
 
 export interface ServedFile {
   /** The file on disk. */
@@ -24,13 +27,24 @@ export interface ServedFile {
   readonly close?: boolean
 }
 
-/** What goes wrong with a path. `times` limits it to the next so many requests; default: until it is taken back. */
-export type Fault = { readonly times?: number } & (
+/** The part of a file that an answer carries. `isRange`: it was asked for by a range that is honoured. */
+export interface Part {
+  readonly start: number
+  readonly end: number
+  readonly size: number
+  readonly isRange: boolean
+}
+
+/**
+ * What goes wrong with a path. `times` limits it to the next so many requests; default: until it is taken back. Requests
+ * before them, `after` many, are answered well.
+ */
+export type Fault = { readonly times?: number; readonly after?: number } & (
   | { readonly kind: 'status'; readonly status: number; readonly headers?: Readonly<Record<string, string>> }
   /** A login page with status 200. */
   | { readonly kind: 'html' }
-  /** Promises everything, but cuts the connection when this offset of the file is reached. */
-  | { readonly kind: 'cut'; readonly atByte: number }
+  /** Promises everything, but cuts the connection when this offset of the file is reached; `reset`: by RST. */
+  | { readonly kind: 'cut'; readonly atByte: number; readonly reset?: boolean }
   /** Cuts every connection after so many bytes of its own. */
   | { readonly kind: 'cut-each'; readonly bytes: number }
   /** Sends nothing more once this offset of the file is reached, and keeps the connection. */
@@ -51,9 +65,29 @@ export type Fault = { readonly times?: number } & (
   | { readonly kind: 'gzip' }
   /** Promises more bytes than it has. */
   | { readonly kind: 'promise'; readonly bytes: number }
-  /** No Content-Length: chunked, or until the connection closes. */
-  | { readonly kind: 'no-length'; readonly chunked: boolean }
+  /** No Content-Length: chunked, or until the connection closes. `cutAtByte`: the connection is cut there. */
+  | { readonly kind: 'no-length'; readonly chunked: boolean; readonly cutAtByte?: number }
   | { readonly kind: 'redirect'; readonly to: string; readonly status?: number }
+  /** A compressed body that nobody asked for. */
+  | { readonly kind: 'compressed'; readonly encoding: 'gzip' | 'deflate' }
+  /** The file's answer with other headers (`null`: without one) or another status. */
+  | {
+      readonly kind: 'headers'
+      readonly status?: number
+      readonly headers: (part: Part) => Readonly<Record<string, string | null>>
+    }
+  /** Answers a request for a range with another one, and tells so. */
+  | { readonly kind: 'other-range'; readonly of: (part: Part) => { readonly start: number; readonly end: number } }
+  /** Tells the range that was asked for, but sends another file's bytes. */
+  | { readonly kind: 'other-bytes'; readonly file: string }
+  /** Answers a request for a range with a multipart of that one range. */
+  | { readonly kind: 'multipart' }
+  /** Sends pieces of so many bytes. */
+  | { readonly kind: 'pieces'; readonly bytes: number }
+  /** Raw text before the answer. */
+  | { readonly kind: 'prelude'; readonly text: string }
+  /** Raw text in place of the answer's head, for the whole file. Whatever follows, the connection is closed after it. */
+  | { readonly kind: 'raw'; readonly head: (part: Part) => string; readonly rest: 'body' | 'cut' | 'stall' }
 )
 
 export interface ReceivedRequest {
@@ -69,6 +103,8 @@ export interface ModelServerOptions {
   readonly bytesPerSecondPerConnection?: number
   /** Default: a free one. */
   readonly port?: number
+  /** Makes it an HTTPS server. */
+  readonly tls?: { readonly key: string; readonly cert: string }
 }
 
 const maxChunkBytes = 64 * 1024
@@ -79,22 +115,25 @@ export class ModelServer {
   readonly #options: ModelServerOptions
   readonly #throttle: Throttle
   readonly #paths = new Map<string, ServedPath>()
+  #hangsUp: 'close' | 'reset' | undefined
+  #connections = 0
 
   private constructor(server: Server, options: ModelServerOptions) {
     this.#server = server
     this.#options = options
     this.#throttle = new Throttle(options.bytesPerSecond)
-    this.origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+    this.origin = `${options.tls ? 'https' : 'http'}://127.0.0.1:${(server.address() as AddressInfo).port}`
   }
 
   static async start(options: ModelServerOptions = {}): Promise<ModelServer> {
-    const server = createServer()
+    const server: Server = options.tls ? createTlsServer(options.tls) : createServer()
     server.listen(options.port ?? 0, '127.0.0.1')
     await once(server, 'listening')
     const modelServer = new ModelServer(server, options)
     server.on('request', (request, response) => {
       modelServer.#answer(request, response).catch(() => response.destroy())
     })
+    server.on('connection', (socket: Socket) => modelServer.#greet(socket))
     return modelServer
   }
 
@@ -117,10 +156,19 @@ export class ModelServer {
     return this.origin + path
   }
 
-  fault(path: string, fault: Fault | undefined): void {
-    const at = this.#at(path)
-    at.fault = fault
-    at.faultsLeft = fault?.times ?? Number.POSITIVE_INFINITY
+  /** What goes wrong from now on, if anything. Several come one after the other, as their `times` run out. */
+  fault(path: string, fault: Fault | readonly Fault[] | undefined): void {
+    this.#at(path).setFaults(fault === undefined ? [] : [fault].flat())
+  }
+
+  /** Hangs up on whoever connects from now on: before any request, and with TLS before its handshake. `undefined`: no more. */
+  hangUp(how: 'close' | 'reset' | undefined): void {
+    this.#hangsUp = how
+  }
+
+  /** How many have connected. */
+  get connections(): number {
+    return this.#connections
   }
 
   /** Body bytes that the kernel took, over all requests for this path. */
@@ -162,6 +210,12 @@ export class ModelServer {
     const at = this.#paths.get(path) ?? new ServedPath()
     this.#paths.set(path, at)
     return at
+  }
+
+  #greet(socket: Socket): void {
+    this.#connections++
+    if (this.#hangsUp === 'close') socket.destroy()
+    else if (this.#hangsUp === 'reset') socket.resetAndDestroy()
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -218,6 +272,13 @@ export class ModelServer {
     if (etag !== null) response.setHeader('etag', etag)
     response.setHeader('content-type', 'application/octet-stream')
     if (fault?.kind === 'gzip') response.setHeader('content-encoding', 'gzip')
+    if (fault?.kind === 'compressed') {
+      const compress = fault.encoding === 'gzip' ? gzipSync : deflateSync
+      const body = compress(readFileSync(served.file), { level: 1 })
+      response.writeHead(200, { 'content-encoding': fault.encoding, 'content-length': body.length }).end(body)
+      return
+    }
+    if (fault?.kind === 'prelude') request.socket.write(fault.text)
     let start = 0
     let end = size
     const asked = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '')
@@ -225,6 +286,7 @@ export class ModelServer {
     if (
       asked &&
       fault?.kind !== 'ignore-range' &&
+      fault?.kind !== 'raw' &&
       (ifRange === undefined || ifRange === etag || fault?.kind === 'ignore-if-range')
     ) {
       start = Number(asked[1])
@@ -235,23 +297,72 @@ export class ModelServer {
       if (asked[2]) end = Math.min(size, Number(asked[2]) + 1)
       if (fault?.kind === 'wrong-range') start = Math.floor(start / 2)
       if (fault?.kind === 'short-range') end = Math.min(end, start + fault.bytes)
-      response.writeHead(206, {
-        ...(fault?.kind !== 'untold-range' && { 'content-range': `bytes ${start}-${end - 1}/${size}` }),
-        'content-length': end - start,
+      if (fault?.kind === 'other-range') ({ start, end } = fault.of({ start, end, size, isRange: true }))
+      if (fault?.kind === 'multipart') {
+        sendMultipart(response, readFileSync(served.file).subarray(start, end), contentRange(start, end, size))
+        return
+      }
+      this.#writeHead(response, fault, 206, {
+        part: { start, end, size, isRange: true },
+        headers: {
+          ...(fault?.kind !== 'untold-range' && { 'content-range': contentRange(start, end, size) }),
+          'content-length': String(end - start),
+        },
       })
     } else if (fault?.kind === 'no-length') {
       if (!fault.chunked) response.useChunkedEncodingByDefault = false
       response.writeHead(200, fault.chunked ? { 'transfer-encoding': 'chunked' } : { connection: 'close' })
     } else {
       const length = fault?.kind === 'promise' ? fault.bytes : size
-      response.writeHead(200, { 'content-length': length, 'accept-ranges': 'bytes' })
+      this.#writeHead(response, fault, 200, {
+        part: { start, end, size, isRange: false },
+        headers: { 'content-length': String(length), 'accept-ranges': 'bytes' },
+      })
     }
     if (request.method === 'HEAD') {
       response.end()
       return
     }
+    const file = fault?.kind === 'other-bytes' && start > 0 ? fault.file : served.file
+    if (fault?.kind === 'raw') {
+      await this.#sendRaw(at, fault, { start, end, size, isRange: false }, file, request.socket)
+      return
+    }
     response.flushHeaders()
-    await this.#sendBody(at, fault, { start, end }, served.file, response)
+    await this.#sendBody(at, fault, { start, end }, file, response)
+  }
+
+  #writeHead(
+    response: ServerResponse,
+    fault: Fault | undefined,
+    status: number,
+    { part, headers }: { readonly part: Part; readonly headers: Readonly<Record<string, string>> },
+  ): void {
+    if (fault?.kind === 'raw') return
+    for (const [name, value] of Object.entries(headers)) response.setHeader(name, value)
+    if (fault?.kind !== 'headers') {
+      response.writeHead(status)
+      return
+    }
+    for (const [name, value] of Object.entries(fault.headers(part))) {
+      if (value === null) response.removeHeader(name)
+      else response.setHeader(name, value)
+    }
+    response.writeHead(fault.status ?? status)
+  }
+
+  /** On the bare connection, since no good server would write what a `raw` fault writes. */
+  async #sendRaw(
+    at: ServedPath,
+    fault: Fault & { readonly kind: 'raw' },
+    part: Part,
+    file: string,
+    socket: Socket,
+  ): Promise<void> {
+    socket.write(fault.head(part))
+    if (fault.rest === 'body') await this.#sendBody(at, fault, part, file, socket)
+    else if (fault.rest === 'stall') await once(socket, 'close')
+    socket.end()
   }
 
   async #sendBody(
@@ -259,10 +370,11 @@ export class ModelServer {
     fault: Fault | undefined,
     { start, end }: { start: number; end: number },
     file: string,
-    response: ServerResponse,
+    response: ServerResponse | Socket,
   ): Promise<void> {
     const perConnection = new Throttle(this.#options.bytesPerSecondPerConnection)
-    const chunkBytes = Math.min(maxChunkBytes, this.#throttle.smoothChunk(), perConnection.smoothChunk())
+    const piece = fault?.kind === 'pieces' ? fault.bytes : maxChunkBytes
+    const chunkBytes = Math.min(piece, this.#throttle.smoothChunk(), perConnection.smoothChunk())
     const limit = faultOffset(fault, start)
     let offset = start
     response.once('close', () => at.wake())
@@ -272,7 +384,7 @@ export class ModelServer {
         for (let sent = 0; sent < block.length; ) {
           // A pause or a fault may lie inside of a block: up to there it goes out.
           const stop = Math.min(limit, Math.max(at.pausedAt ?? Number.POSITIVE_INFINITY, offset))
-          const chunk = block.subarray(sent, sent + Math.min(chunkBytes, stop - offset))
+          const chunk = block.subarray(sent, sent + Math.max(0, Math.min(chunkBytes, stop - offset)))
           if (chunk.length > 0) {
             await Promise.all([this.#throttle.take(chunk.length), perConnection.take(chunk.length)])
             if (!(await written(response, chunk))) return
@@ -282,11 +394,12 @@ export class ModelServer {
             at.wake()
           } else if (offset >= limit) {
             if (fault?.kind === 'stall') await once(response, 'close')
+            if (fault?.kind === 'cut' && fault.reset) socketOf(response)?.resetAndDestroy()
             response.destroy()
             return
           } else {
             await at.until((served) => served.pausedAt === undefined || served.pausedAt > offset || response.destroyed)
-            if (response.destroyed || response.socket?.destroyed) return
+            if (isGone(response)) return
           }
         }
       }
@@ -300,21 +413,32 @@ export class ModelServer {
 /** The offset of the file at which a body ends before its time. */
 function faultOffset(fault: Fault | undefined, start: number): number {
   if (fault?.kind === 'cut' || fault?.kind === 'stall') return fault.atByte
+  if (fault?.kind === 'no-length') return fault.cutAtByte ?? Number.POSITIVE_INFINITY
   return fault?.kind === 'cut-each' ? start + fault.bytes : Number.POSITIVE_INFINITY
 }
 
 class ServedPath {
   served: ServedFile | undefined
-  fault: Fault | undefined
-  faultsLeft = 0
   pausedAt: number | undefined
   bytesServed = 0
   active = 0
   readonly requests: ReceivedRequest[] = []
   readonly #waiting = new Set<() => void>()
+  #faults: { readonly fault: Fault; wellLeft: number; timesLeft: number }[] = []
+
+  setFaults(faults: readonly Fault[]): void {
+    this.#faults = faults.map((fault) => ({
+      fault,
+      wellLeft: fault.after ?? 0,
+      timesLeft: fault.times ?? Number.POSITIVE_INFINITY,
+    }))
+  }
 
   takeFault(): Fault | undefined {
-    return this.faultsLeft-- > 0 ? this.fault : undefined
+    const next = this.#faults.find(({ timesLeft }) => timesLeft > 0)
+    if (next === undefined || next.wellLeft-- > 0) return undefined
+    next.timesLeft--
+    return next.fault
   }
 
   wake(): void {
@@ -356,14 +480,37 @@ class Throttle {
   }
 }
 
+function contentRange(start: number, end: number, size: number): string {
+  return `bytes ${start}-${end - 1}/${size}`
+}
+
+function sendMultipart(response: ServerResponse, bytes: Buffer, range: string): void {
+  const body = Buffer.concat([
+    Buffer.from(`--parts\r\ncontent-type: application/octet-stream\r\ncontent-range: ${range}\r\n\r\n`),
+    bytes,
+    Buffer.from('\r\n--parts--\r\n'),
+  ])
+  const headers = { 'content-type': 'multipart/byteranges; boundary=parts', 'content-length': body.length }
+  response.writeHead(206, headers).end(body)
+}
+
+function socketOf(response: ServerResponse | Socket): Socket | null {
+  return 'socket' in response ? response.socket : response
+}
+
+function isGone(response: ServerResponse | Socket): boolean {
+  return response.destroyed || socketOf(response)?.destroyed === true
+}
+
 /** Whether the kernel took the bytes. */
-async function written(response: ServerResponse, chunk: Buffer): Promise<boolean> {
-  if (response.destroyed || response.socket?.destroyed) return false
+async function written(response: ServerResponse | Socket, chunk: Buffer): Promise<boolean> {
+  if (isGone(response)) return false
+  const writable: Writable = response
   return new Promise((resolve) => {
     const onClose = () => resolve(false)
-    response.once('close', onClose)
-    response.write(chunk, (error) => {
-      response.off('close', onClose)
+    writable.once('close', onClose)
+    writable.write(chunk, (error) => {
+      writable.off('close', onClose)
       resolve(!error)
     })
   })
