@@ -6,6 +6,7 @@
 // for bytes or for the disk, but only behind `at`, which a lane moves before it writes; so no byte is fetched twice but for
 // what is on its way when a lane's request is longer than its stretch has become.
 import { setMaxListeners } from 'node:events'
+import { ModelDownloadError } from './errors.ts'
 import type { Extent } from './extents.ts'
 import { isTransient, type RemoteFile, UnusableRangeError } from './transfer.ts'
 
@@ -163,8 +164,9 @@ export class Lanes {
     this.#leave(lane)
     const others = this.#running.size
     if (lane.start < lane.end) this.#giveUp({ start: lane.start, end: lane.end })
-    const isOurs = isTransient(error) || error instanceof UnusableRangeError
-    // A server that refuses one connection more has told how many it likes.
+    const isRefusal = error instanceof ModelDownloadError && error.code === 'ERR_MODEL_HTTP_STATUS'
+    const isOurs = isTransient(error) || isRefusal || error instanceof UnusableRangeError
+    // A server that refuses one connection more, in whatever words, has told how many it likes.
     if (isOurs && others > 0 && !this.#failure) {
       this.#most = error instanceof UnusableRangeError ? 0 : others
       return
