@@ -25,8 +25,8 @@ function fail(message) {
 }
 
 /** Ends with a message that says what to install where a tool is missing. */
-export function requireTool(command, debianPackage) {
-  if (spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0) return
+export function requireTool(command, debianPackage, toldBy = '--version') {
+  if (spawnSync(command, [toldBy], { stdio: 'ignore' }).status === 0) return
   fail(`"${command}" is needed and was not found. On Debian or Ubuntu: apt-get install ${debianPackage}`)
 }
 

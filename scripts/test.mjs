@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs'
 import { requireTool, root, run, setUp } from './setup.mjs'
 
 if (process.platform === 'linux') requireTool('flock', 'util-linux')
-if (process.platform !== 'win32') requireTool('openssl', 'openssl')
+if (process.platform !== 'win32') requireTool('openssl', 'openssl', 'version')
 setUp()
 run(process.execPath, ['node_modules/@biomejs/biome/bin/biome', 'check', '.'])
 const asked = process.argv.slice(2)
