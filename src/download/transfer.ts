@@ -82,7 +82,9 @@ export class Remote {
     const what = stalled
       ? `sent nothing for ${this.#stallMs / 1000} s`
       : `failed: ${error instanceof Error ? error.message || code : String(error)}`
-    return new ModelDownloadError('ERR_MODEL_NETWORK', `The connection to ${url} ${what}`, { url, cause: error })
+    const advice = isCertificateFault(error) ? '; NODE_EXTRA_CA_CERTS names a file of further authorities to trust' : ''
+    const message = `The connection to ${url} ${what}${advice}`
+    return new ModelDownloadError('ERR_MODEL_NETWORK', message, { url, cause: error })
   }
 
   async #open(
@@ -247,10 +249,16 @@ function parseRetryAfter(text: string | undefined): number | undefined {
   return Number.isNaN(at) ? undefined : Math.max(0, at - Date.now())
 }
 
+/** A certificate that is not accepted now will not be in a moment. https://nodejs.org/api/tls.html#x509-certificate-error-codes */
+function isCertificateFault(error: unknown): boolean {
+  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined
+  return /^(CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|INVALID_CA|HOSTNAME_MISMATCH|ERR_TLS_CERT_)/.test(code ?? '')
+}
+
 /** Whether the same request may well succeed a moment later. */
 export function isTransient(error: unknown): error is ModelDownloadError {
   if (!(error instanceof ModelDownloadError)) return false
-  if (error.code === 'ERR_MODEL_NETWORK') return true
+  if (error.code === 'ERR_MODEL_NETWORK') return !isCertificateFault(error.cause)
   if (error.status === undefined || error.code !== 'ERR_MODEL_HTTP_STATUS') return false
   // A server that wants to be left alone for longer is not to be pestered, and its caller not to be kept waiting.
   if ((error.retryAfterMs ?? 0) > maxRetryAfterMs) return false
