@@ -45,13 +45,11 @@ async function killInSegments(folder: DownloadFolder, url: string, total: number
 test('where each connection is slow, several share the work, and no byte comes twice', async (t) => {
   for (const connections of [undefined, 3]) {
     const folder = await openDownloadFolder(t, { bytesPerSecondPerConnection: 8 * MiB })
-    const file = folder.payload(32 * MiB)
+    const file = folder.payload(20 * MiB)
     const source = resolveSource(folder.server.serve(path, file.path))
-    const begun = performance.now()
     const model = await downloadFile({ source, destination: folder.destination, connections })
-    const tookMs = performance.now() - begun
     assertPublished(folder, file)
-    assert.ok(tookMs < 3_500, `one connection needs 4 s, these needed ${tookMs} ms`)
+    assert.ok(folder.server.mostAtOnce(path) >= 3)
     // What is under way when a stretch is shortened comes twice, and not a stretch.
     assert.ok(model.downloadedBytes < file.bytes + 2 * MiB, `${model.downloadedBytes} of ${file.bytes}`)
   }
@@ -68,7 +66,7 @@ test('`connections: 1` uses one', async (t) => {
 
 test('after a SIGKILL of several connections only the gaps are fetched', async (t) => {
   const folder = await openDownloadFolder(t, { bytesPerSecondPerConnection: 16 * MiB })
-  const file = folder.payload(48 * MiB)
+  const file = folder.payload(20 * MiB)
   const url = folder.server.serve(path, file.path)
   const left = await killInSegments(folder, url, file.bytes)
   const model = await downloadFile({ source: resolveSource(url), destination: folder.destination, connections: 4 })
@@ -79,7 +77,7 @@ test('after a SIGKILL of several connections only the gaps are fetched', async (
 
 test('a remote file that was replaced meanwhile is not joined to what was kept', async (t) => {
   const folder = await openDownloadFolder(t, { bytesPerSecondPerConnection: 16 * MiB })
-  const [before, after] = [folder.payload(48 * MiB), folder.payload(48 * MiB)]
+  const [before, after] = [folder.payload(20 * MiB), folder.payload(20 * MiB)]
   const url = folder.server.serve(path, before.path)
   await killInSegments(folder, url, before.bytes)
   folder.server.serve(path, after.path)
@@ -90,7 +88,7 @@ test('a remote file that was replaced meanwhile is not joined to what was kept',
 
 test('a remote file that is replaced while several connections fetch it comes out whole and new', async (t) => {
   const folder = await openDownloadFolder(t, { bytesPerSecondPerConnection: 8 * MiB })
-  const [before, after] = [folder.payload(32 * MiB), folder.payload(32 * MiB)]
+  const [before, after] = [folder.payload(20 * MiB), folder.payload(32 * MiB)]
   const url = folder.server.serve(path, before.path)
   const download = downloadFile({ source: resolveSource(url), destination: folder.destination, connections: 4 })
   await folder.server.requested(path, 4)
@@ -106,7 +104,7 @@ test('a remote file that is replaced while several connections fetch it comes ou
 test('a map that is missing, garbled or of a shorter file makes nothing of the partial count', async (t) => {
   for (const harm of ['garbled', 'cut'] as const) {
     const folder = await openDownloadFolder(t, { bytesPerSecondPerConnection: 16 * MiB })
-    const file = folder.payload(48 * MiB)
+    const file = folder.payload(20 * MiB)
     const url = folder.server.serve(path, file.path)
     await killInSegments(folder, url, file.bytes)
     const partial = partialsIn(folder.models)[0]?.path ?? ''
@@ -120,7 +118,7 @@ test('a map that is missing, garbled or of a shorter file makes nothing of the p
 
 test('a server that takes one connection only is served by one', async (t) => {
   const folder = await openDownloadFolder(t, { bytesPerSecondPerConnection: 32 * MiB })
-  const file = folder.payload(32 * MiB)
+  const file = folder.payload(20 * MiB)
   const source = resolveSource(folder.server.serve(path, file.path))
   folder.server.pause(path, MiB)
   const download = downloadFile({ source, destination: folder.destination, connections: 4, ...quick })
@@ -136,7 +134,7 @@ test('a server that takes one connection only is served by one', async (t) => {
 
 test('a server that has no ranges after all gives the whole file', async (t) => {
   const folder = await openDownloadFolder(t, { bytesPerSecondPerConnection: 32 * MiB })
-  const file = folder.payload(32 * MiB)
+  const file = folder.payload(20 * MiB)
   const source = resolveSource(folder.server.serve(path, file.path))
   folder.server.fault(path, { kind: 'ignore-range' })
   await downloadFile({ source, destination: folder.destination, connections: 4, ...quick })
@@ -145,7 +143,7 @@ test('a server that has no ranges after all gives the whole file', async (t) => 
 
 test('connections that break again and again bring the file all the same', async (t) => {
   const folder = await openDownloadFolder(t)
-  const file = folder.payload(32 * MiB)
+  const file = folder.payload(20 * MiB)
   const source = resolveSource(folder.server.serve(path, file.path))
   folder.server.fault(path, { kind: 'cut-each', bytes: 3 * MiB })
   await downloadFile({ source, destination: folder.destination, connections: 4, ...quick })

@@ -190,6 +190,11 @@ export class ModelServer {
     await this.#at(path).until((served) => served.requests.length >= count)
   }
 
+  /** So many answers for this path were under way at the same time. */
+  mostAtOnce(path: string): number {
+    return this.#at(path).mostActive
+  }
+
   /** Resolves once no answer for this path is under way: its count stands still. */
   async idle(path: string): Promise<void> {
     await this.#at(path).until((served) => served.active === 0)
@@ -223,6 +228,7 @@ export class ModelServer {
     const at = this.#at(path)
     at.requests.push({ method: request.method ?? 'GET', path: request.url ?? '/', headers: request.headers })
     at.active++
+    at.mostActive = Math.max(at.mostActive, at.active)
     at.wake()
     try {
       await this.#answerAt(at, request, response)
@@ -422,6 +428,7 @@ class ServedPath {
   pausedAt: number | undefined
   bytesServed = 0
   active = 0
+  mostActive = 0
   readonly requests: ReceivedRequest[] = []
   readonly #waiting = new Set<() => void>()
   #faults: { readonly fault: Fault; wellLeft: number; timesLeft: number }[] = []
