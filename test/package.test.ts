@@ -7,6 +7,7 @@ import { dirname, join, relative } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import * as osMutex from 'os-mutex'
+import { started } from './support/start.ts'
 
 const root = dirname(dirname(fileURLToPath(import.meta.resolve('os-mutex'))))
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
@@ -37,11 +38,8 @@ class Installed implements Disposable {
   }
 
   run(...args: string[]): string {
-    return execFileSync(process.execPath, args, {
-      cwd: this.path,
-      encoding: 'utf8',
-      env: { ...process.env, OS_MUTEX_DIR: this.path },
-    })
+    const env = { ...process.env, OS_MUTEX_DIR: this.path }
+    return started(() => execFileSync(process.execPath, args, { cwd: this.path, encoding: 'utf8', env }))
   }
 
   /** Runs `code` as an ES module. From a file: not every runtime imports from a command line. */

@@ -10,6 +10,7 @@ import { LockFolder } from './support/lock-folder.ts'
 import { ifCountable, resources, spareHandles } from './support/resources.ts'
 import { withPromptSend, withTerminate } from './support/runtimes.ts'
 import { isAmidWaiting, type Stage, stages } from './support/stages.ts'
+import { started } from './support/start.ts'
 import { until } from './support/until.ts'
 
 const program = new URL('./support/stages.js', import.meta.url)
@@ -79,9 +80,8 @@ for (const stage of stages) {
     async () => {
       await using folder = new LockFolder()
       const held = isAmidWaiting(stage) ? folder.mutex(name).tryAcquire() : null
-      const child = fork(fileURLToPath(program), [stage, folder.path, name, '7'], {
-        stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-      })
+      const stdio = ['ignore' as const, 'inherit' as const, 'inherit' as const, 'ipc' as const]
+      const child = started(() => fork(fileURLToPath(program), [stage, folder.path, name, '7'], { stdio }))
       const ended = once(child, 'exit')
       await once(child, 'message')
       if (held !== null && kernelTells) await untilQueued(folder.fileOf(name), child.pid ?? 0)
@@ -125,7 +125,7 @@ test('a process can exit while its worker threads are blocked in acquireSync or 
       worker.once('message', resolve)
     }))
     Promise.all(there).then(() => process.exit(9))`
-  const child = spawn(process.execPath, ['-e', code], { stdio: 'inherit' })
+  const child = started(() => spawn(process.execPath, ['-e', code], { stdio: 'inherit' }))
   assert.deepEqual(await once(child, 'exit'), [9, null])
   held?.release()
   assert.equal((await folder.nextOwner(name)).abandoned, false)

@@ -178,7 +178,8 @@ export class FaultScene {
     if (error === this.reason) return 'aborted'
     const { name, code, message } = error as Error & { code?: string }
     assert.ok(error instanceof ModelDownloadError || code === 'ERR_MUTEX_TIMEOUT', `not our error: ${name}: ${message}`)
-    const isClear = message.length > 20 && !/undefined|NaN|\[object/.test(message) && /\/|models\.invalid/.test(message)
+    const isClear =
+      message.length > 20 && !/undefined|NaN|\[object/.test(message) && /[/\\]|models\.invalid/.test(message)
     assert.ok(isClear, `not a clear message: ${message}`)
     return String(code)
   }

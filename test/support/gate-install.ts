@@ -5,6 +5,7 @@ import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink } from 'node:fs/prom
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { started } from './start.ts'
 
 const packageRoot = dirname(dirname(fileURLToPath(import.meta.resolve('os-mutex'))))
 const available = join(packageRoot, 'node_modules')
@@ -40,11 +41,13 @@ export class GateInstall implements AsyncDisposable {
 
   /** Runs a module's text with nothing on its PATH, so that neither git nor npm can be found. */
   run(program: string): ChildProcess {
-    return spawn(process.execPath, ['--input-type=module', '--eval', program], {
-      cwd: this.path,
-      env: { ...process.env, PATH: this.path },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
+    return started(() =>
+      spawn(process.execPath, ['--input-type=module', '--eval', program], {
+        cwd: this.path,
+        env: { ...process.env, PATH: this.path },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      }),
+    )
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

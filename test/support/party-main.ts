@@ -4,6 +4,7 @@ import fs from 'node:fs'
 import { isMainThread, parentPort } from 'node:worker_threads'
 import { acquireAll, type MutexLock, NamedMutex } from 'os-mutex'
 import type { Acquired, PartyMessage, PartyRequest } from './party.ts'
+import { started } from './start.ts'
 
 // '': the default lock home.
 const directory = process.argv[2] ?? ''
@@ -26,8 +27,9 @@ function mutex(name: string): NamedMutex {
 const scope = {
   NamedMutex,
   acquireAll,
-  execFileSync,
-  spawn,
+  execFileSync: ((...args: Parameters<typeof execFileSync>) =>
+    started(() => execFileSync(...args))) as typeof execFileSync,
+  spawn: ((...args: Parameters<typeof spawn>) => started(() => spawn(...args))) as typeof spawn,
   fs,
   load: (url: string): Promise<unknown> => import(url),
   directory,
