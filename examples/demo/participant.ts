@@ -59,6 +59,8 @@ report({ is: 'ready', pid: process.pid, threadId })
 
 async function perform(): Promise<void> {
   const model = await gate.load(llama, briefing.source, {
+    // So that the server's book tells of each byte whose it was: answers of several connections would overlap where one is cut short.
+    connections: 1,
     useMmap: briefing.useMmap,
     onProgress: (progress) => report({ is: 'progress', progress }),
     onWait: (owner) => report({ is: 'load-wait', ...(owner && { owner }) }),
