@@ -2,12 +2,10 @@ import assert from 'node:assert/strict'
 import { appendFileSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import {
+  assertPublished,
   type DownloadFolder,
   openDownloadFolder,
-  type Payload,
   partialsIn,
-  published,
-  sha256Of,
   until,
 } from './support/download-folder.ts'
 import { downloadFile, resolveSource } from './support/download-internals.ts'
@@ -38,11 +36,6 @@ function editRecord(models: string, changes: Record<string, unknown>): void {
   const [partial] = partialsIn(models)
   assert.ok(partial)
   writeFileSync(`${partial.path}.json`, JSON.stringify({ ...partial.record, ...changes }))
-}
-
-function assertPublished(folder: DownloadFolder, file: Payload): void {
-  assert.equal(sha256Of(folder.destination), file.sha256)
-  assert.deepEqual(folder.list(), published)
 }
 
 test('after a SIGKILL the next download asks only for the rest', async (t) => {

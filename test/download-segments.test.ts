@@ -3,9 +3,9 @@ import assert from 'node:assert/strict'
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import {
+  assertPublished,
   type DownloadFolder,
   openDownloadFolder,
-  type Payload,
   partialsIn,
   published,
   sha256Of,
@@ -17,11 +17,6 @@ import { startDownload } from './support/download-process.ts'
 const MiB = 1024 * 1024
 const path = '/model.gguf'
 const quick = { retryDelaysMs: [1, 2, 4] }
-
-function assertPublished(folder: DownloadFolder, file: Payload): void {
-  assert.equal(sha256Of(folder.destination), file.sha256)
-  assert.deepEqual(folder.list(), published)
-}
 
 /** What the map of the one partial says is there. */
 function mapped(folder: DownloadFolder, total: number): Extents {

@@ -4,6 +4,7 @@ import { mkdir, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Dispatcher } from 'undici'
+import { bytesOf } from './chunks.ts'
 import { type Connections, openConnections } from './dispatcher.ts'
 import { ModelDownloadError, type ModelDownloadErrorCode, notHere } from './errors.ts'
 import type { Extent } from './extents.ts'
@@ -473,7 +474,7 @@ async function beginningOf(
     const { done, value } = await rest.next()
     if (done) break
     head.push(...value)
-    has += value.reduce((sum: number, chunk: Buffer) => sum + chunk.length, 0)
+    has += bytesOf(value)
   }
   const again = async function* () {
     try {

@@ -23,6 +23,11 @@ export class Extents {
     return this.#ranges.reduce((sum, { start, end }) => sum + end - start, 0)
   }
 
+  /** Behind its last byte; 0 where there is none. */
+  get end(): number {
+    return this.#ranges.at(-1)?.end ?? 0
+  }
+
   /** How far it goes from 0 on without a gap. */
   get frontier(): number {
     const first = this.#ranges[0]

@@ -1,4 +1,5 @@
 // The few file operations that downloads are made of, with errors that name the file and say what to do.
+import { randomBytes } from 'node:crypto'
 import { closeSync, fsync, openSync, type PathLike, writeFileSync } from 'node:fs'
 import { open, unlink } from 'node:fs/promises'
 import { promisify } from 'node:util'
@@ -31,6 +32,11 @@ export async function onDisk<T>(doing: string, path: string, work: Promise<T>): 
 /** Removes a file; one that is gone already is as good. Other failures leave it: it is in nobody's way. */
 export async function removeQuietly(path: string): Promise<void> {
   await unlink(path).catch(() => {})
+}
+
+/** Eight hexadecimal digits that make a name one's own. */
+export function randomId(): string {
+  return randomBytes(4).toString('hex')
 }
 
 const syncDescriptor = promisify(fsync)

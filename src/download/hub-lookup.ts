@@ -1,12 +1,11 @@
 // Which file of a repository a tag leads to: the hub's word, kept in the models folder, so that a file that is there is found
 // without asking again.
-import { randomBytes } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type Dispatcher, interceptors, request } from 'undici'
 import { displayUrl, ModelDownloadError } from './errors.ts'
 import { filePlatform } from './file-platform.ts'
-import { onDisk, readSmallJson, removeQuietly, writeNewDurably } from './file-system.ts'
+import { onDisk, randomId, readSmallJson, removeQuietly, writeNewDurably } from './file-system.ts'
 import { type HubTag, hubFileName, taggedFileName } from './hub.ts'
 import { allParts, type ModelFiles } from './request.ts'
 import { type ModelSourceObject, sourceHeaders } from './source.ts'
@@ -42,7 +41,7 @@ export async function askForTag(lookup: Lookup, options: AskOptions): Promise<Mo
   const files = filesOf(lookup, file)
   const [path, folder] = [notePath(lookup), dirname(notePath(lookup))]
   await onDisk('creating', folder, mkdir(folder, { recursive: true }))
-  const draft = `${path}.${randomBytes(4).toString('hex')}`
+  const draft = `${path}.${randomId()}`
   await onDisk(
     'writing',
     draft,

@@ -6,6 +6,7 @@
 // for bytes or for the disk, but only behind `at`, which a lane moves before it writes; so no byte is fetched twice but for
 // what is on its way when a lane's request is longer than its stretch has become.
 import { setMaxListeners } from 'node:events'
+import { bytesOf, firstOf } from './chunks.ts'
 import { ModelDownloadError } from './errors.ts'
 import type { Extent } from './extents.ts'
 import { isTransient, type RemoteFile, UnusableRangeError } from './transfer.ts'
@@ -134,14 +135,14 @@ export class Lanes {
     const writes = new Set<Promise<void>>()
     try {
       for await (const chunks of answer.body) {
-        const bytes = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
+        const bytes = bytesOf(chunks)
         const position = lane.start
         if (position + bytes > total) throw tooLong()
         this.#received += bytes
         onReceived(bytes)
         const wanted = Math.max(0, Math.min(bytes, lane.end - position))
         lane.start = position + wanted
-        const writing = write(position, upTo(chunks, wanted)).finally(() => writes.delete(writing))
+        const writing = write(position, firstOf(chunks, wanted)).finally(() => writes.delete(writing))
         writes.add(writing)
         if (writes.size >= writesAtOnce) await Promise.race(writes)
         // Not where the body ends as well: its connection can be used again then.
@@ -240,16 +241,4 @@ export class Lanes {
       this.#start({ ...stretch })
     }
   }
-}
-
-/** The first so many bytes. */
-function upTo(chunks: readonly Buffer[], bytes: number): readonly Buffer[] {
-  const taken: Buffer[] = []
-  let left = bytes
-  for (const chunk of chunks) {
-    if (left === 0) break
-    taken.push(chunk.subarray(0, left))
-    left -= Math.min(left, chunk.length)
-  }
-  return taken
 }

@@ -3,10 +3,9 @@
 //
 // It is written before the file gets its name. It speaks for the file only while size and mtime agree, so a crash
 // between the two steps leaves a manifest that speaks for nothing, and never a verified file without its manifest.
-import { randomBytes } from 'node:crypto'
 import { basename, dirname, join } from 'node:path'
 import { filePlatform } from './file-platform.ts'
-import { onDisk, readSmallJson, removeQuietly, writeNewDurably } from './file-system.ts'
+import { onDisk, randomId, readSmallJson, removeQuietly, writeNewDurably } from './file-system.ts'
 import type { ResolvedSource } from './source.ts'
 
 export interface Manifest {
@@ -54,7 +53,7 @@ export interface WriteManifestOptions {
 export async function writeManifest(
   destination: string,
   manifest: Manifest,
-  { temporary = `${manifestPath(destination)}.${randomBytes(4).toString('hex')}`, signal }: WriteManifestOptions = {},
+  { temporary = `${manifestPath(destination)}.${randomId()}`, signal }: WriteManifestOptions = {},
 ): Promise<void> {
   const path = manifestPath(destination)
   try {

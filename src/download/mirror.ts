@@ -1,11 +1,10 @@
 // The same bytes at a second path: by a hard link where that can be, else by a copy that shares its blocks or is a real one.
-import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
 import { copyFile, link, mkdir, open, stat, utimes } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { errnoOf } from './errors.ts'
 import { filePlatform } from './file-platform.ts'
-import { onDisk, removeQuietly } from './file-system.ts'
+import { onDisk, randomId, removeQuietly } from './file-system.ts'
 
 /** Whether `to` is the file at `path`, or a copy that was made of it: of its size and mtime. */
 export async function isMirrored(path: string, to: string): Promise<boolean> {
@@ -25,7 +24,7 @@ export async function mirror(path: string, to: string, signal: AbortSignal | und
   if (await isMirrored(path, to)) return
   const folder = dirname(to)
   await onDisk('creating', folder, mkdir(folder, { recursive: true }))
-  const draft = `${to}.${randomBytes(4).toString('hex')}.mirror`
+  const draft = `${to}.${randomId()}.mirror`
   try {
     await onDisk('writing', draft, linkOrCopy(path, draft))
     await onDisk('publishing', to, filePlatform.replace(draft, to, signal))

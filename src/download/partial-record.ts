@@ -17,7 +17,6 @@
 // loss it need not: a file may have the right size and zeros at its end. So bytes written before a reboot are resumed
 // only when a SHA-256 of the whole file is known, which then decides; with nothing but an ETag they are fetched again.
 // Without a SHA-256 there is also no defence against a server or a disk that alters bytes silently.
-import { randomBytes } from 'node:crypto'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { threadId } from 'node:worker_threads'
@@ -113,8 +112,7 @@ export async function dropLeftovers(destination: string, leftovers: readonly Lef
 
 /** Whether a leftover's bytes can be the beginning of what `source` asks for, as far as can be told without asking. */
 export function mayResume({ record, extents }: Leftover, source: ResolvedSource): boolean {
-  const farthest = extents.ranges.at(-1)?.end ?? 0
-  if (extents.frontier < ggufHeaderBytes || farthest > (record.bytes ?? farthest)) return false
+  if (extents.frontier < ggufHeaderBytes || extents.end > (record.bytes ?? extents.end)) return false
   if (differ(record.bytes, source.bytes) || differ(record.sha256, source.sha256)) return false
   const sha256 = record.sha256 ?? source.sha256
   if (record.sourceKey !== source.key) return record.sha256 !== undefined && record.sha256 === source.sha256
@@ -147,10 +145,6 @@ export function adoptedIdentity(record: PartialRecord, source: ResolvedSource): 
     ...(sha256 !== undefined && { sha256 }),
   }
   return record.sourceKey === source.key ? { ...identity, ...content } : content
-}
-
-export function newId(): string {
-  return randomBytes(4).toString('hex')
 }
 
 export function partialPath(destination: string, id: string): string {

@@ -1,10 +1,11 @@
 // A partial that this process has claimed: its bytes, which of them are there, and their hash. What it is on disk, and what
 // keeps two processes apart, is in partial-record.ts.
 import { type FileHandle, open, stat } from 'node:fs/promises'
+import { bytesOf, restOf } from './chunks.ts'
 import { ModelDownloadError } from './errors.ts'
 import { type Extent, Extents } from './extents.ts'
 import { filePlatform } from './file-platform.ts'
-import { onDisk, removeQuietly } from './file-system.ts'
+import { onDisk, randomId, removeQuietly } from './file-system.ts'
 import { ggufHeaderBytes, whyNotGguf } from './gguf-check.ts'
 import { type FileHash, type HashOptions, hashFile } from './hasher.ts'
 import { encodeMap } from './partial-map.ts'
@@ -17,7 +18,6 @@ import {
   type Leftover,
   manifestDraftPath,
   mapPath,
-  newId,
   newRecord,
   type PartialRecord,
   partialPath,
@@ -45,7 +45,6 @@ export class PartialFile {
   readonly #record: PartialRecord
   readonly #hash: FileHash
   readonly #extents: Extents
-  #farthest: number
   #isSpoilt = false
   #sequence = 0
   #mappedAt = Number.NEGATIVE_INFINITY
@@ -70,7 +69,6 @@ export class PartialFile {
     this.#map = files.map
     this.#record = record
     this.#extents = extents
-    this.#farthest = extents.ranges.at(-1)?.end ?? 0
     this.#hash = hashFile(this.path, record.bytes)
     this.#hash.reach(extents.frontier)
   }
@@ -110,15 +108,17 @@ export class PartialFile {
     identity: RemoteIdentity,
     inSegments: boolean,
   ): Promise<PartialFile> {
-    const id = newId()
+    const id = randomId()
     const record = newRecord(source, identity, inSegments)
     await writeRecord(destination, id, record)
     const path = partialPath(destination, id)
+    let map: FileHandle | undefined
     try {
-      const map = inSegments ? await openMap(destination, id, new Extents()) : undefined
+      map = inSegments ? await openMap(destination, id, new Extents()) : undefined
       const handle = await onDisk('creating', path, open(path, 'wx'))
       return new PartialFile(destination, id, { handle, map }, record, new Extents())
     } catch (error) {
+      await map?.close().catch(() => {})
       await forgetRecord(destination, id)
       throw error
     }
@@ -134,7 +134,7 @@ export class PartialFile {
     leftover: Leftover,
     signal: AbortSignal | undefined,
   ): Promise<PartialFile | undefined> {
-    const id = newId()
+    const id = randomId()
     const identity = adoptedIdentity(leftover.record, source)
     const inSegments = leftover.record.inSegments === true
     const record = newRecord(source, identity, inSegments)
@@ -168,13 +168,12 @@ export class PartialFile {
    * When it returns the kernel has the bytes, so that a kill loses none of them, or, `inSegments`, those of the last moment.
    */
   async write(position: number, chunks: readonly Buffer[]): Promise<void> {
-    const bytes = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
-    const farthest = this.#farthest
+    const bytes = bytesOf(chunks)
+    const farthest = this.#extents.end
     const { size } = await onDisk('looking at', this.path, this.#handle.stat())
     if (size < farthest) throw this.#spoilt(`has ${size} bytes where ${farthest} were written`)
     await onDisk('writing', this.path, writeFully(this.#handle, chunks, position))
     this.#extents.add(position, position + bytes)
-    this.#farthest = Math.max(this.#farthest, position + bytes)
     this.#hash.reach(this.#extents.frontier)
     this.#unsynced += bytes
     if (this.#unsynced >= syncEveryBytes && this.#syncing === undefined) this.#beginSync()
@@ -320,16 +319,6 @@ async function writeFully(handle: FileHandle, chunks: readonly Buffer[], positio
     // A nearly full disk takes fewer bytes than it is given, and refuses only the next write.
     const { bytesWritten } = await handle.writev(left, at)
     at += bytesWritten
-    left = after(left, bytesWritten)
+    left = restOf(left, bytesWritten)
   }
-}
-
-/** The chunks without their first bytes. */
-function after(chunks: readonly Buffer[], bytes: number): readonly Buffer[] {
-  let skip = bytes
-  for (const [index, chunk] of chunks.entries()) {
-    if (skip < chunk.length) return [chunk.subarray(skip), ...chunks.slice(index + 1)]
-    skip -= chunk.length
-  }
-  return []
 }

@@ -72,7 +72,7 @@ export async function ensureModel(
   }
   const fetch = request.isOffline ? 'never' : (options.fetch ?? 'if-missing')
   const files = request.kind === 'tag' ? await filesOfTag(request, { ...options, fetch }, settings) : request.files
-  const call: Call = { files, options, fetch, settings, targets: targetsOf(files, options, settings) }
+  const call: Call = { options, fetch, settings, targets: targetsOf(files, options, settings) }
   const cached = fetch === 'always' ? undefined : await findAll(call)
   if (cached !== undefined && (await areMirrored(call))) return cached
   return ensureUnderLock(call)
@@ -80,7 +80,6 @@ export async function ensureModel(
 
 /** One call of `ensureModel`. */
 interface Call {
-  readonly files: ModelFiles
   readonly options: EnsureModelOptions
   readonly fetch: FetchPolicy
   readonly settings: GateSettings

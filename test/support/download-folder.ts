@@ -1,4 +1,5 @@
 // A folder of its own for a download test, with a payload that is a GGUF but is not meant to be loaded.
+import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
@@ -73,6 +74,12 @@ function text(value: string): Buffer {
 
 export function sha256Of(path: string): string {
   return createHash('sha256').update(readFileSync(path)).digest('hex')
+}
+
+/** The model is the payload, and all that is in its folder is what it leaves. */
+export function assertPublished(folder: DownloadFolder, file: Payload): void {
+  assert.equal(sha256Of(folder.destination), file.sha256)
+  assert.deepEqual(folder.list(), published)
 }
 
 export interface FoundPartial {
