@@ -96,6 +96,18 @@ test('a remote file that is replaced while several connections fetch it comes ou
   assert.deepEqual(folder.list(), published)
 })
 
+test('pieces that do not fit together, though the server calls them one version, are fetched once more in one piece', async (t) => {
+  const folder = await openDownloadFolder(t, { bytesPerSecondPerConnection: 16 * MiB })
+  const [before, after] = [folder.payload(20 * MiB), folder.payload(20 * MiB)]
+  const url = folder.server.serve(path, { file: before.path, etag: '"same"' })
+  const source = resolveSource({ url, sha256: after.sha256 })
+  const download = downloadFile({ source, destination: folder.destination, connections: 4 })
+  await folder.server.requested(path, 4)
+  folder.server.serve(path, { file: after.path, etag: '"same"' })
+  await download
+  assertPublished(folder, after)
+})
+
 test('a map that is missing, garbled or of a shorter file makes nothing of the partial count', async (t) => {
   for (const harm of ['garbled', 'cut'] as const) {
     const folder = await openDownloadFolder(t, { bytesPerSecondPerConnection: 16 * MiB })
