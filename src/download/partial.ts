@@ -6,6 +6,7 @@ import { ModelDownloadError } from './errors.ts'
 import { type Extent, Extents } from './extents.ts'
 import { filePlatform } from './file-platform.ts'
 import { onDisk, randomId, removeQuietly } from './file-system.ts'
+import { takeRoom } from './free-space.ts'
 import { ggufHeaderBytes, whyNotGguf } from './gguf-check.ts'
 import { type FileHash, type HashOptions, hashFile } from './hasher.ts'
 import { encodeMap } from './partial-map.ts'
@@ -46,6 +47,7 @@ export class PartialFile {
   readonly #hash: FileHash
   readonly #extents: Extents
   #isSpoilt = false
+  #room: Promise<void> | undefined
   #sequence = 0
   #mappedAt = Number.NEGATIVE_INFINITY
   #mapping: Promise<void> | undefined
@@ -180,6 +182,12 @@ export class PartialFile {
     if (this.#map !== undefined && performance.now() - this.#mappedAt >= mapIntervalMs) await this.#writeMap(this.#map)
   }
 
+  /** Takes room on the disk for the whole file; see `takeRoom`. */
+  async takeRoom(bytes: number): Promise<void> {
+    this.#room ??= takeRoom(this.path, bytes)
+    await this.#room
+  }
+
   /** How many bytes of the disk are taken for it already. */
   async allocatedBytes(): Promise<number> {
     const { blocks } = await onDisk('looking at', this.path, this.#handle.stat())
@@ -224,6 +232,8 @@ export class PartialFile {
   async giveBack(): Promise<void> {
     if (this.frontier < ggufHeaderBytes || !isResumable(this.identity) || this.#isSpoilt) return this.drop()
     if (this.#map !== undefined) await this.#writeMap(this.#map)
+    // Nobody knows whether the rest will ever come: what was taken for it behind the end goes back to the disk.
+    await this.#handle.truncate(this.#extents.end).catch(() => {})
     await this.#endClaim()
   }
 

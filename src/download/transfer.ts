@@ -158,7 +158,7 @@ export class Remote {
   ): RemoteFile {
     const { status } = answer
     if (status === 416 && wanted) throw new UnusableRangeError()
-    if (status !== 200 && !(status === 206 && wanted)) throw statusError(status, url, answer.header('retry-after'))
+    if (status !== 200 && !(status === 206 && wanted)) throw statusError(status, url, retryAfterOf(answer))
     const bad = (what: string) =>
       new ModelDownloadError('ERR_MODEL_BAD_RESPONSE', `${displayUrl(url)} ${what}`, { url: displayUrl(url), status })
 
@@ -225,14 +225,13 @@ function parseContentRange(text: string | undefined): { start: number; end: numb
   return match ? { start: Number(match[1]), end: Number(match[2]) + 1, total: Number(match[3]) } : undefined
 }
 
-function statusError(status: number, url: URL, retryAfter: string | undefined): ModelDownloadError {
+function statusError(status: number, url: URL, retryAfterMs: number | undefined): ModelDownloadError {
   const advice =
     status === 401 || status === 403
       ? '; it wants credentials, or others than it got (HF_TOKEN for the hub, `headers` elsewhere)'
       : status === 404 || status === 410
         ? '; check the address'
         : ''
-  const retryAfterMs = parseRetryAfter(retryAfter)
   const wait = retryAfterMs === undefined ? '' : `; it asks to be left alone for ${Math.ceil(retryAfterMs / 1000)} s`
   return new ModelDownloadError('ERR_MODEL_HTTP_STATUS', `${displayUrl(url)} answered ${status}${advice}${wait}`, {
     url: displayUrl(url),
@@ -241,12 +240,15 @@ function statusError(status: number, url: URL, retryAfter: string | undefined): 
   })
 }
 
-// Seconds or a date (RFC 9110, 10.2.3).
-function parseRetryAfter(text: string | undefined): number | undefined {
+// Seconds or a date (RFC 9110, 10.2.3). The date is by the server's clock, which its answer tells; ours may be years off.
+function retryAfterOf(answer: Answer): number | undefined {
+  const text = answer.header('retry-after')
   if (text === undefined) return undefined
   if (/^\d+$/.test(text)) return Number(text) * 1000
   const at = Date.parse(text)
-  return Number.isNaN(at) ? undefined : Math.max(0, at - Date.now())
+  if (Number.isNaN(at)) return undefined
+  const now = Date.parse(answer.header('date') ?? '')
+  return Math.max(0, at - (Number.isNaN(now) ? Date.now() : now))
 }
 
 /** A certificate that is not accepted now will not be in a moment. https://nodejs.org/api/tls.html#x509-certificate-error-codes */

@@ -55,6 +55,11 @@ export interface Addon {
   processIdentity(): { pid: number; processStart: number; host: string; bootId: string; pidSpace: number }
   /** 0: there is no such process. undefined: the system does not tell. */
   processStart(pid: number): number | undefined
+  /**
+   * Takes room on the disk for a file's first `bytes` bytes, whatever its size is now. The path is absolute. What lies behind the file's
+   * end is given back, on Windows and macOS, when nobody has the file open any more; on Linux when it is truncated.
+   */
+  preallocate(path: string, bytes: number): Promise<'done' | 'noRoom' | 'tooLarge' | 'unsupported'>
   unsafeFileSystem(directory: string): string | undefined
   /** Which processes share `Local\` names: those of the effective user (POSIX) or of the session (Windows) with this number. */
   localScopeId(): number

@@ -2,7 +2,7 @@
 // shell goes. This process sees it through the shell's /proc/<pid>/root. Linux only; for root, or where users may make namespaces.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, mkdtempSync, openSync, rmdirSync, unlinkSync, writeSync } from 'node:fs'
+import { closeSync, ftruncateSync, mkdtempSync, openSync, rmdirSync, unlinkSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -51,14 +51,16 @@ export class DiskRoom implements AsyncDisposable {
     }
   }
 
-  /** Leaves not a byte free. */
-  fill(): void {
+  /** Leaves `bytes` free. */
+  fill(bytes = 0): void {
     const ballast = openSync(join(this.path, 'ballast'), 'w')
     const page = Buffer.alloc(4096)
+    let size = 0
     try {
-      for (;;) writeSync(ballast, page)
+      for (;;) size += writeSync(ballast, page)
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
+      ftruncateSync(ballast, Math.max(0, size - bytes))
     } finally {
       closeSync(ballast)
     }
