@@ -30,13 +30,16 @@ const cuts: [string, (scene: FaultScene) => Fault][] = [
   ['in the first 24 bytes', () => ({ kind: 'cut', atByte: 10 })],
   ['after the first 24 bytes', () => ({ kind: 'cut', atByte: 24 })],
   ['in the middle', (scene) => ({ kind: 'cut', atByte: half(scene) })],
-  ['in the middle, by a reset', (scene) => ({ kind: 'cut', atByte: half(scene), reset: true })],
   ['before the last byte', (scene) => ({ kind: 'cut', atByte: scene.file.bytes - 1 })],
 ]
 for (const [where, cut] of cuts) {
   fault(`a cut ${where}, each time`, network, cut)
   fault(`a cut ${where}, once`, once2, (scene) => ({ ...cut(scene), times: 1 }))
 }
+// A reset throws away what the receiver's kernel had, as much as that was: whether a try got farther than the one before is chance.
+const reset = (scene: FaultScene): Fault => ({ kind: 'cut', atByte: half(scene), reset: true })
+fault('a cut in the middle, by a reset, each time', { ends: 'ERR_MODEL_NETWORK' }, reset)
+fault('a cut in the middle, by a reset, once', once2, (scene) => ({ ...reset(scene), times: 1 }))
 // Over several connections a stretch is 4 MiB long, or what was left of one.
 fault(
   'a cut between two stretches, each time',
