@@ -126,6 +126,10 @@ bool LockFile::adopt(int fd, const MutexLocation& location, Failure& failure) {
   if (::fstat(fd, &status) != 0) return fail(failure, FailureKind::system, errno, "fstat", location.path);
   if (!S_ISREG(status.st_mode)) return fail(failure, FailureKind::notRegularFile, 0, "open", location.path);
   if (status.st_nlink > 1) return fail(failure, FailureKind::hardLinked, 0, "open", location.path);
+  // Nobody else's is in a directory of one's own. Only query() comes here without having looked at the directory.
+  if (!location.ownDirectory.empty() && status.st_uid != ::geteuid()) {
+    return fail(failure, FailureKind::foreignDirectory, EPERM, "open", location.ownDirectory);
+  }
   file_ = std::move(file);
   identity_ = status;
   return true;

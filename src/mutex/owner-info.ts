@@ -125,6 +125,6 @@ export function describeOwner(owner: OwnerInfo | undefined): string {
     const { done, total, unit } = owner.progress
     line += `, at ${done}${total === undefined ? '' : ` of ${total}`}${unit === undefined ? '' : ` ${unit}`}`
   }
-  // Whoever may lock may write into the record: no control characters for terminals and logs.
-  return line.replace(/[\p{Cc}\u2028\u2029]/gu, ' ')
+  // Whoever may lock may write into the record: nothing in it may steer a terminal, or turn around how a log line reads.
+  return line.replace(/[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu, ' ')
 }
