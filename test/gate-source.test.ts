@@ -166,7 +166,11 @@ test('a split model comes whole, under one lock, with one progress, whichever pa
   )
   const whole = parts.reduce((sum, { bytes }) => sum + bytes, 0)
   assert.equal(file.bytes, whole)
-  assert.ok(events.every(({ done }, index) => done >= (events[index - 1]?.done ?? 0)))
+  // From phase to phase it may fall: what is here need not be hashed yet.
+  const falls = events.filter(
+    ({ done, phase }, at) => phase === events[at - 1]?.phase && done < (events[at - 1]?.done ?? 0),
+  )
+  assert.deepEqual(falls, [])
   assert.ok(events.every(({ total }) => total === whole))
   assert.equal(events.at(-1)?.done, whole)
   const asked = urls.map((_, index) => scene.server.requests(`/${nameOf(index)}`).length)

@@ -212,7 +212,10 @@ test('a timeout or an abort leaves no thread and no request in the kernel', unle
     const instance = folder.mutex(name)
     if (way === 'sync') assert.throws(() => mutex.acquireSync({ timeoutMs: 60 }), { code: 'ERR_MUTEX_TIMEOUT' })
     else {
-      const acquire = instance.acquire({ signal: controller.signal, ...(way === 'timeout' ? { timeoutMs: 60 } : {}) })
+      const acquire = instance.acquire({
+        signal: controller.signal,
+        ...(way === 'timeout' ? { timeoutMs: 1_500 } : {}),
+      })
       acquire.catch(() => {})
       await mustBlock(acquire, path, process.pid)
       if (way === 'abort') controller.abort()
