@@ -72,6 +72,7 @@ Napi::Function MutexObject::define(Napi::Env env) {
                          InstanceMethod<&MutexObject::cancel>("cancel"),
                          InstanceMethod<&MutexObject::release>("release"),
                          InstanceMethod<&MutexObject::abandon>("abandon"),
+                         InstanceMethod<&MutexObject::giveBack>("giveBack"),
                          InstanceMethod<&MutexObject::report>("report"),
                          InstanceMethod<&MutexObject::recordFailure>("recordFailure"),
                          InstanceMethod<&MutexObject::previousOwner>("previousOwner"),
@@ -207,6 +208,13 @@ void MutexObject::abandon(const Napi::CallbackInfo& info) {
   if (!mutex_) return;
   mutex_->release(holdOf(info), Release::abandoned);
   dropIfDone();
+}
+
+// As if it had never been taken: the next owner finds the mutex abandoned, by the owner that had abandoned it.
+void MutexObject::giveBack(const Napi::CallbackInfo& info) {
+  if (!mutex_) return;
+  mutex_->report(holdOf(info), previousOwner_);
+  abandon(info);
 }
 
 void MutexObject::close(const Napi::CallbackInfo&) {

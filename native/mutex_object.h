@@ -34,6 +34,7 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject> {
   Napi::Value cancel(const Napi::CallbackInfo& info);      // (id, takeBack) → whether it was called off
   void release(const Napi::CallbackInfo& info);            // (token)
   void abandon(const Napi::CallbackInfo& info);            // (token)
+  void giveBack(const Napi::CallbackInfo& info);           // (token)
   void report(const Napi::CallbackInfo& info);             // (token, progressJson)
   Napi::Value recordFailure(const Napi::CallbackInfo& info);  // why it keeps no owner record, as an Error
   Napi::Value previousOwner(const Napi::CallbackInfo& info);  // of the latest abandoned acquisition: JSON or undefined

@@ -121,6 +121,27 @@ test('it tells when the owner of any of them had died', async () => {
   locks.release()
 })
 
+test('when it gives up, a death that it was told of is told to the next owner instead', async () => {
+  await using folder = new LockFolder()
+  const [dead, holder] = await Promise.all([folder.process(), folder.process()])
+  const held = await holder.acquire('Global\\c').lock
+  await dead.acquire('Global\\a', { purpose: 'to die' }).lock
+  await dead.kill()
+  const mutexes = ['a', 'b', 'c'].map((name) => folder.mutex(`Global\\${name}`))
+  const controller = new AbortController()
+  const aborted = acquireAll(mutexes, { signal: controller.signal })
+  aborted.catch(() => {})
+  await mustBlock(aborted, folder.fileOf('Global\\c'), process.pid)
+  controller.abort()
+  await assert.rejects(aborted, { name: 'AbortError' })
+  await assert.rejects(acquireAll(mutexes, { timeoutMs: 1 }), { code: 'ERR_MUTEX_TIMEOUT' })
+  await held.release()
+  const [a, b, c] = (await acquireAll(mutexes)).locks
+  assert.equal(a?.previousOwner?.pid, dead.pid)
+  assert.equal(a?.previousOwner?.purpose, 'to die')
+  assert.deepEqual([b?.abandoned, c?.abandoned], [false, false], 'those that nobody died with')
+})
+
 test('names may stand for mutexes in the usual lock home', async () => {
   await using folder = new LockFolder()
   process.env.OS_MUTEX_DIR = folder.path

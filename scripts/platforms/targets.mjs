@@ -135,9 +135,9 @@ export const targets = [
   },
 ]
 
-/** `pack` has no test files: the packed package is installed and used. The demo is a test of this machine alone. */
+/** `pack` has no test files: the packed package is installed and used. The demo and the storms are tests of this machine alone. */
 export function suiteOf(file) {
-  if (file.startsWith('demo')) return undefined
+  if (/^(demo|storm|gate-storm)\./.test(file)) return undefined
   if (file.startsWith('download-faults')) return 'faults'
   return /^(download|gate|gguf)-/.test(file) ? 'gate' : 'mutex'
 }

@@ -1,5 +1,5 @@
 import { MutexArgumentError, MutexTimeoutError } from './errors.ts'
-import type { MutexLock } from './mutex-lock.ts'
+import { giveBack, type MutexLock } from './mutex-lock.ts'
 import { type AcquireOptions, NamedMutex } from './named-mutex.ts'
 import { checkTimeout } from './options.ts'
 import { timeoutError } from './timeout-error.ts'
@@ -61,7 +61,8 @@ export async function acquireAll(
       held.set(mutex, await mutex.acquire({ ...options, timeoutMs: left }))
     }
   } catch (error) {
-    for (const lock of held.values()) lock.release()
+    // A death that was told by one of them is not lost with it: the next owner hears of it.
+    for (const lock of held.values()) giveBack(lock)
     // The last mutex only knows what was left of the time.
     throw error instanceof MutexTimeoutError ? timeoutError(error.mutexName, timeoutMs, error.owner) : error
   } finally {

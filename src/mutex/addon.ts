@@ -33,6 +33,8 @@ export interface NativeMutex {
   cancel(id: number, takeBack: boolean): boolean
   release(token: Token): void
   abandon(token: Token): void
+  /** Of a lock that was abandoned before: leaves it so, with the record of whoever abandoned it. */
+  giveBack(token: Token): void
   report(token: Token, progressJson: string): void
   previousOwner(): string | undefined
   /** Why the mutex keeps no owner record. */

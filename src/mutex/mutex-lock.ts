@@ -20,6 +20,13 @@ const lost = new FinalizationRegistry<Estate>(({ native, token, mutexName }) => 
   )
 })
 
+let undo: (lock: MutexLock) => void
+
+/** Releases a lock that its owner has made no use of. What was abandoned before it is so after it: the next owner is told. */
+export function giveBack(lock: MutexLock): void {
+  undo(lock)
+}
+
 /**
  * One held acquisition of a {@link NamedMutex}. Held until {@link release}, or until the process or worker thread ends. It
  * does not keep the process alive.
@@ -54,6 +61,13 @@ export class MutexLock {
     lost.register(this, { native, token, mutexName }, this)
   }
 
+  static {
+    undo = (lock) => {
+      if (lock.abandoned) lock.#end((token) => lock.#native.giveBack(token))
+      else lock.release()
+    }
+  }
+
   /** Whether the lock was released. */
   get released(): boolean {
     return this.#token === 0
@@ -83,11 +97,15 @@ export class MutexLock {
 
   /** Releases the lock: done when it returns. Again does nothing. Never throws. */
   release(): void {
+    this.#end((token) => this.#native.release(token))
+  }
+
+  #end(release: (token: Token) => void): void {
     const token = this.#token
     if (token === 0) return
     this.#token = 0
     lost.unregister(this)
-    this.#native.release(token)
+    release(token)
     tell('release', () => ({ mutex: this.mutexName, heldMs: performance.now() - this.#acquiredAt }))
   }
 

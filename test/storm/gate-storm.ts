@@ -1,0 +1,436 @@
+// The gate storm's conductor: processes download and load a few models from a real server, whose files are replaced and whose connections
+// are cut, and are killed and aborted at random moments. The same seed gives the same plan to each place in the crowd.
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { LlamaModelGate, ModelDownloadError } from 'os-mutex/llama'
+import { GateFolder } from '../support/gate-folder.ts'
+import { GateProcess, type RemoteCall } from '../support/gate-process.ts'
+import { ModelServer } from '../support/model-server.ts'
+import { makeTinyGguf, type TinyGguf } from '../support/tiny-gguf.ts'
+import { Observer, type Sight } from './observer.ts'
+import { Random } from './random.ts'
+
+const KiB = 1024
+const MiB = 1024 * KiB
+
+export interface GateStormOptions {
+  readonly seed: number
+  readonly kills: number
+  readonly seconds: number
+  readonly processes: number
+  readonly models: readonly ModelPlan[]
+}
+
+export interface ModelPlan {
+  readonly bytes: number
+  readonly connections: number
+}
+
+export const longGateStorm = {
+  kills: 300,
+  seconds: Number.POSITIVE_INFINITY,
+  processes: 4,
+  models: [
+    { bytes: 512 * KiB, connections: 1 },
+    { bytes: 4 * MiB, connections: 1 },
+    { bytes: 20 * MiB, connections: 4 },
+  ],
+} as const satisfies Omit<GateStormOptions, 'seed'>
+
+export const shortGateStorm = { ...longGateStorm, kills: 15, processes: 3 } as const
+
+/** What does the same again. */
+export function gateCommand({ kills, processes, seed }: GateStormOptions): string {
+  return `npm run test:gate-storm -- --kills=${kills} --processes=${processes} --seed=${seed}`
+}
+
+export interface Tally {
+  /** How often the server got another file for it that somebody then asked for. */
+  readonly versions: number
+  readonly kills: number
+  readonly aborts: number
+  readonly cuts: number
+  /** Kills of a downloader that had everything on disk which the server had sent. */
+  readonly killsAtRest: number
+}
+
+export interface ModelLedger extends ModelPlan, Tally {
+  readonly served: number
+  readonly bound: number
+}
+
+export interface GateStormReport {
+  readonly violations: readonly string[]
+  readonly kills: number
+  readonly downloads: number
+  readonly loads: number
+  readonly looks: number
+  /** What `gate.prune` found at the end. */
+  readonly pruned: number
+  readonly ledgers: readonly ModelLedger[]
+  readonly seconds: number
+}
+
+export async function runGateStorm(options: GateStormOptions): Promise<GateStormReport> {
+  const folder = await GateFolder.create()
+  const server = await ModelServer.start({ bytesPerSecond })
+  const storm = new GateStorm(options, folder, server)
+  try {
+    return await storm.run()
+  } finally {
+    await storm.end()
+    await server.close()
+    await folder[Symbol.asyncDispose]()
+  }
+}
+
+const bytesPerSecond = 16 * MiB
+const versionsOfModel = 3
+const actions = { kill: 45, 'kill at rest': 20, abort: 10, replace: 15, cut: 10 } as const
+const deadMessage = /^The child (has )?ended/
+const abortMessage = 'aborted by the test'
+
+/**
+ * What may be lost of one connection when its reader dies: what the kernel holds of it on either side, at most (tcp(7)); what the reader
+ * had in its memory, a few pieces of 64 KiB; and, with a map, what was written since the map was: 50 ms of all that comes.
+ */
+const inFlightBytes = kernelBuffers() + MiB
+const unmappedBytes = bytesPerSecond / 20
+
+function kernelBuffers(): number {
+  try {
+    return ['rmem', 'wmem']
+      .map((name) => Number(readFileSync(`/proc/sys/net/ipv4/tcp_${name}`, 'utf8').trim().split(/\s+/)[2]))
+      .reduce((sum, bytes) => sum + bytes)
+  } catch {
+    return 10 * MiB
+  }
+}
+
+/** A model on the server: several files of one size, one of which it has at a time. */
+class Model {
+  readonly path: string
+  readonly url: string
+  readonly destination: string
+  readonly plan: ModelPlan
+  readonly #server: ModelServer
+  readonly #versions: readonly TinyGguf[]
+  /** Hashes of those that the server has had. */
+  readonly served = new Set<string>()
+  current: TinyGguf
+  isPaused = false
+  /** How often it got another one. */
+  changes = 0
+  tally = { kills: 0, aborts: 0, cuts: 0, killsAtRest: 0 }
+  #versionsBefore = 0
+  #getsBefore = 0
+
+  constructor(index: number, plan: ModelPlan, folder: GateFolder, server: ModelServer) {
+    const name = `storm-${index}.gguf`
+    this.path = `/${name}`
+    this.destination = join(folder.models, name)
+    this.plan = plan
+    this.#server = server
+    this.#versions = Array.from({ length: versionsOfModel }, (_, version) =>
+      makeTinyGguf({
+        path: join(folder.path, `${version}-${name}`),
+        bytes: plan.bytes,
+        seed: 1 + index * versionsOfModel + version,
+      }),
+    )
+    this.current = this.#versions[0] as TinyGguf
+    this.url = this.serve(this.current)
+  }
+
+  serve(version: TinyGguf): string {
+    this.#versionsBefore = this.versions
+    this.#getsBefore = this.starts.length
+    this.changes++
+    this.current = version
+    this.served.add(version.sha256)
+    return this.#server.serve(this.path, version.path)
+  }
+
+  /** Another file from now on. */
+  replace(random: Random): void {
+    this.serve(random.pick(this.#versions.filter((version) => version !== this.current)))
+  }
+
+  /** The byte from which on each GET has asked, so far. */
+  get starts(): readonly number[] {
+    const gets = this.#server.requests(this.path).filter(({ method }) => method === 'GET')
+    return gets.map(({ headers }) => Number(/^bytes=(\d+)-/.exec(headers.range ?? '')?.[1] ?? 0))
+  }
+
+  /** Those that somebody asked for while the server had them. */
+  get versions(): number {
+    return this.#versionsBefore + (this.starts.length > this.#getsBefore ? 1 : 0)
+  }
+
+  get ledger(): ModelLedger {
+    const served = this.#server.bytesServed(this.path)
+    const tally = { ...this.tally, versions: this.versions }
+    return { ...this.plan, ...tally, served, bound: costOf(this.plan, tally) }
+  }
+}
+
+/**
+ * The most that may be served: each version once, and for each disruption what was in flight, which is never more than the file. A kill at
+ * rest finds nothing in flight. With several connections a stretch that is cut short for another lane costs what is in flight, too: no
+ * more than once for each connection and version.
+ */
+export function costOf({ bytes, connections }: ModelPlan, { versions, kills, aborts, cuts }: Tally): number {
+  const isMapped = connections > 1
+  const inFlight = Math.min(bytes, connections * inFlightBytes + (isMapped ? unmappedBytes : 0))
+  return versions * (bytes + (isMapped ? inFlight : 0)) + (kills + aborts + cuts) * inFlight
+}
+
+/** A downloader that has all bytes on the disk which were sent to it. */
+interface Resting {
+  readonly owner: GateProcess
+  readonly bytes: number
+}
+
+class GateStorm {
+  readonly #options: GateStormOptions
+  readonly #folder: GateFolder
+  readonly #server: ModelServer
+  readonly #models: readonly Model[]
+  readonly #observer: Observer
+  readonly #crowd = new Set<GateProcess>()
+  readonly #violations: string[] = []
+  readonly #doomed = new Set<GateProcess>()
+  #kills = 0
+  #downloads = 0
+  #loads = 0
+
+  constructor(options: GateStormOptions, folder: GateFolder, server: ModelServer) {
+    this.#options = options
+    this.#folder = folder
+    this.#server = server
+    this.#models = options.models.map((plan, index) => new Model(index, plan, folder, server))
+    const paths = this.#models.map(({ destination }) => destination)
+    this.#observer = new Observer(paths, (sight) => this.#judge(sight))
+  }
+
+  async run(): Promise<GateStormReport> {
+    const beganAt = performance.now()
+    const endsAt = beganAt + this.#options.seconds * 1_000
+    const places = Array.from({ length: this.#options.processes }, (_, place) => this.#rage(place, endsAt))
+    await Promise.all(places)
+    await this.#killAll()
+    await this.#recover()
+    const looks = await this.#observer.stop()
+    const pruned = await this.#clear()
+    await Promise.all(this.#models.map(({ path }) => this.#server.idle(path)))
+    const ledgers = this.#models.map(({ ledger }) => ledger)
+    for (const { served, bound, bytes } of ledgers) {
+      if (served > bound) this.#violations.push(`${served} bytes served of a model of ${bytes}: more than ${bound}`)
+    }
+    const seconds = (performance.now() - beganAt) / 1_000
+    const [violations, kills, downloads, loads] = [this.#violations, this.#kills, this.#downloads, this.#loads]
+    return { violations, kills, downloads, loads, looks, pruned, ledgers, seconds }
+  }
+
+  async end(): Promise<void> {
+    await this.#killAll()
+    await this.#observer.end()
+  }
+
+  async #killAll(): Promise<void> {
+    await Promise.all([...this.#crowd].map((child) => child.kill()))
+    this.#crowd.clear()
+  }
+
+  #judge({ path, sha256, bytes }: Sight): void {
+    const model = this.#models.find(({ destination }) => destination === path)
+    if (model?.served.has(sha256)) return
+    this.#violations.push(
+      `${basename(path)} was seen with ${bytes} bytes and the SHA-256 ${sha256}, which nobody has served`,
+    )
+  }
+
+  /** One place in the crowd: a process that asks for one model after the other until it is killed, and its successors. */
+  async #rage(place: number, endsAt: number): Promise<void> {
+    const random = new Random(this.#options.seed, place)
+    let child: GateProcess | undefined
+    while (this.#kills < this.#options.kills && performance.now() < endsAt) {
+      if (child === undefined || this.#doomed.has(child)) child = await this.#start()
+      await this.#disturb(child, random)
+    }
+  }
+
+  /** One call and what happens to it. */
+  async #disturb(child: GateProcess, random: Random): Promise<void> {
+    const model = random.pick(this.#models)
+    const action = random.weighted(actions)
+    if (action === 'kill at rest' && model.plan.connections === 1 && !model.isPaused) {
+      await this.#killAtRest(child, model, random)
+      return
+    }
+    // Without a new file there would be nothing to fetch.
+    if (random.chance(0.5)) model.replace(random)
+    const call = this.#call(child, model, random)
+    const moment = random.chance(0.8)
+      ? this.#server.reached(model.path, this.#server.bytesServed(model.path) + random.next() * model.plan.bytes)
+      : sleep(random.below(100))
+    if (action === 'cut') {
+      model.tally.cuts++
+      const atByte = random.below(model.plan.bytes)
+      this.#server.fault(model.path, { kind: 'cut', atByte, times: 1, reset: random.chance(0.5) })
+    } else {
+      await Promise.race([ended(call), moment])
+    }
+    if (action === 'replace') model.replace(random)
+    if (action === 'abort') {
+      model.tally.aborts++
+      call.abort()
+    }
+    if (action === 'kill' && !this.#doomed.has(child)) {
+      model.tally.kills++
+      await this.#end(child)
+    }
+    await this.#judgeEnd(call, child)
+  }
+
+  #call(child: GateProcess, model: Model, random: Random): RemoteCall<unknown> {
+    const { connections } = model.plan
+    const options = { fetch: 'always', connections } as const
+    // A load takes long to begin: not too many of them, and of small models.
+    if (model.plan.bytes <= MiB && random.chance(0.4)) {
+      this.#loads++
+      return child.load(model.url, options)
+    }
+    this.#downloads++
+    return child.ensureModel(model.url, options)
+  }
+
+  async #end(child: GateProcess): Promise<void> {
+    this.#kills++
+    this.#doomed.add(child)
+    await child.kill()
+    this.#crowd.delete(child)
+  }
+
+  /**
+   * Holds the server's bytes back at an offset, and kills whoever is downloading when all that was sent is on the disk: the next one has
+   * to go on from there, to the byte.
+   */
+  async #killAtRest(child: GateProcess, model: Model, random: Random): Promise<void> {
+    model.isPaused = true
+    model.replace(random)
+    const pausedAt = 64 * KiB + random.below(model.plan.bytes - 64 * KiB)
+    this.#server.pause(model.path, pausedAt)
+    const call = this.#call(child, model, random)
+    const over = settled(call)
+    for (let isKilled = false; !isKilled && !over.is; await sleep(1)) {
+      const resting = this.#resting(model, pausedAt)
+      if (resting === undefined) continue
+      isKilled = true
+      await this.#goOn(model, resting)
+    }
+    this.#server.resume(model.path)
+    model.isPaused = false
+    await this.#judgeEnd(call, child)
+  }
+
+  /** Kills the owner, and sees where a successor goes on. */
+  async #goOn(model: Model, { owner, bytes }: Resting): Promise<void> {
+    const [gets, changes] = [model.starts.length, model.changes]
+    model.tally.killsAtRest++
+    await this.#end(owner)
+    const next = await this.#start()
+    const call = next.ensureModel(model.url, { fetch: 'always' })
+    const over = settled(call)
+    while (model.starts.length === gets && !over.is) await sleep(1)
+    const start = model.starts[gets]
+    // None: what is published is what the server has by now, and the killed one was at a version before it.
+    if (model.changes === changes && start !== undefined && start !== bytes) {
+      const what = `${bytes} bytes were on the disk when their owner was killed, and the next one went on from ${start}`
+      this.#violations.push(`${model.path}: ${what}`)
+    }
+    this.#server.resume(model.path)
+    await this.#judgeEnd(call, next)
+    await next.kill()
+    this.#crowd.delete(next)
+  }
+
+  async #start(): Promise<GateProcess> {
+    const child = await GateProcess.start(this.#folder.options)
+    this.#crowd.add(child)
+    return child
+  }
+
+  /** Who downloads this model and has on the disk all that was sent, if that is so. */
+  #resting(model: Model, pausedAt: number): Resting | undefined {
+    const folder = this.#folder.models
+    const start = model.starts.at(-1) ?? 0
+    for (const name of readdirSync(folder)) {
+      if (!name.startsWith(basename(model.destination)) || !name.endsWith('.partial.json')) continue
+      try {
+        const record = JSON.parse(readFileSync(join(folder, name), 'utf8')) as { claim: { pid: number } | null }
+        const bytes = statSync(join(folder, name.slice(0, -'.json'.length))).size
+        const owner = [...this.#crowd].find((child) => child.pid === record.claim?.pid && !this.#doomed.has(child))
+        if (owner !== undefined && bytes === Math.max(pausedAt, start) && bytes < model.plan.bytes)
+          return { owner, bytes }
+      } catch {
+        // It was renamed, or is being written.
+      }
+    }
+    return undefined
+  }
+
+  /** How a call may end: well, by its own abort, by its process's death, or by a server that gives up in the midst of it. */
+  async #judgeEnd(call: RemoteCall<unknown>, child: GateProcess): Promise<void> {
+    const error = await ended(call)
+    if (error === undefined || error.message === abortMessage) return
+    if (deadMessage.test(error.message) && this.#doomed.has(child)) return
+    this.#violations.push(`A call ended with ${(error as { code?: unknown }).code}: ${error.message}`)
+  }
+
+  /** All is well again: everybody gets the file that the server has now. */
+  async #recover(): Promise<void> {
+    const gate = new LlamaModelGate(this.#folder.options)
+    for (const model of this.#models) {
+      this.#server.fault(model.path, undefined)
+      try {
+        const { sha256 } = await gate.ensureModel(model.url, { fetch: 'always', connections: model.plan.connections })
+        if (sha256 !== model.current.sha256)
+          this.#violations.push(`${model.path} is another file at the end: ${sha256}`)
+        const { verdict } = await gate.verify(model.destination)
+        if (verdict !== 'intact') this.#violations.push(`${model.path} is ${verdict} at the end`)
+      } catch (error) {
+        const code = error instanceof ModelDownloadError ? error.code : ''
+        this.#violations.push(`${model.path} could not be had at the end: ${code} ${error}`)
+      }
+    }
+  }
+
+  /** Nothing stays but models and their manifests. */
+  async #clear(): Promise<number> {
+    const pruned = await new LlamaModelGate(this.#folder.options).prune({ olderThanMs: 0 })
+    const names = this.#models.map(({ destination }) => basename(destination))
+    const right = [...names, ...names.map((name) => `.${name}.os-mutex.json`)].sort()
+    const left = readdirSync(this.#folder.models).filter((name) => !right.includes(name))
+    for (const name of left) this.#violations.push(`${name} was left among the models`)
+    return pruned.length
+  }
+}
+
+/** Whether a call is over, at any moment. */
+function settled(call: RemoteCall<unknown>): { readonly is: boolean } {
+  const state = { is: false }
+  void ended(call).then(() => {
+    state.is = true
+  })
+  return state
+}
+
+/** The error that a call ended with, if any. */
+function ended(call: RemoteCall<unknown>): Promise<Error | undefined> {
+  return call.result.then(
+    () => undefined,
+    (error: Error) => error,
+  )
+}
