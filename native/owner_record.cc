@@ -41,7 +41,7 @@ bool parseHex(std::string_view text, uint64_t& value) {
 }  // namespace
 
 EncodedRecord::EncodedRecord(std::string_view json) {
-  if (kHeaderSize + json.size() + 1 > kRecordLimit) json = {};
+  if (kHeaderSize + json.size() + 1 > kRecordLimit) json = "";
   append({&kHeld, 1});
   append(kVersion);
   appendHex(json.size(), kLengthDigits);

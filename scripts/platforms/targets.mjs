@@ -139,5 +139,5 @@ export const targets = [
 export function suiteOf(file) {
   if (/^(demo|storm|gate-storm)\./.test(file)) return undefined
   if (file.startsWith('download-faults')) return 'faults'
-  return /^(download|gate|gguf)-/.test(file) ? 'gate' : 'mutex'
+  return /^(download|gate|gguf|property-gguf)[-.]/.test(file) ? 'gate' : 'mutex'
 }
