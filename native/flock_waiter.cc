@@ -10,7 +10,7 @@ namespace os_mutex {
 namespace {
 
 constexpr auto kIdleLimit = std::chrono::seconds(5);
-constexpr size_t kStackSize = 256 * 1024;  // glibc takes the static TLS of all libraries out of it
+constexpr size_t kStackSize = size_t{256} * 1024;  // glibc takes the static TLS of all libraries out of it
 
 }  // namespace
 

@@ -141,7 +141,7 @@ Napi::Value MutexObject::tryAcquire(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-RequestId MutexObject::addPending(const Napi::CallbackInfo& info, RequestId id, std::shared_ptr<Request> request) {
+RequestId MutexObject::addPending(const Napi::CallbackInfo& info, RequestId id, const std::shared_ptr<Request>& request) {
   // In the table before in the line: it may be settled before enqueue() returns.
   pending_[id] = {request, optionalString(info, 0)};
   mutex_->enqueue(request);
@@ -151,7 +151,7 @@ RequestId MutexObject::addPending(const Napi::CallbackInfo& info, RequestId id, 
 Napi::Value MutexObject::enqueue(const Napi::CallbackInfo& info) {
   std::shared_ptr<Request> request;
   const RequestId id = environment_->addAsync(this, request);
-  return Napi::Number::New(info.Env(), addPending(info, id, std::move(request)));
+  return Napi::Number::New(info.Env(), addPending(info, id, request));
 }
 
 Napi::Value MutexObject::enqueueSync(const Napi::CallbackInfo& info) {

@@ -53,7 +53,7 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject> {
 
   std::string_view compose(std::string_view purpose);
   double tokenOf(Hold hold, Acquired& acquired);
-  RequestId addPending(const Napi::CallbackInfo& info, RequestId id, std::shared_ptr<Request> request);
+  RequestId addPending(const Napi::CallbackInfo& info, RequestId id, const std::shared_ptr<Request>& request);
   std::map<RequestId, Pending>::iterator pendingAt(const Napi::CallbackInfo& info);
 
   std::shared_ptr<Environment> environment_;

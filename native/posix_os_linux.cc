@@ -12,6 +12,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 
@@ -87,8 +88,8 @@ bool leadsTo(const char* path, const struct stat& file) {
 // caller weighs it with the record. A large list comes in several reads and may change between two: asked twice.
 KernelWord askKernel(int fd, const struct stat& file, long& pid) {
   char wanted[64];
-  std::snprintf(wanted, sizeof wanted, " %02x:%02x:%llu ", major(file.st_dev), minor(file.st_dev),
-                static_cast<unsigned long long>(file.st_ino));
+  (void)std::snprintf(wanted, sizeof wanted, " %02x:%02x:%llu ", major(file.st_dev), minor(file.st_dev),
+                      static_cast<unsigned long long>(file.st_ino));
   pid = 0;
   for (int round = 0; round < 2; round++) {
     std::string locks;
@@ -97,7 +98,7 @@ KernelWord askKernel(int fd, const struct stat& file, long& pid) {
       const size_t start = locks.rfind('\n', at) == std::string::npos ? 0 : locks.rfind('\n', at) + 1;
       const std::string line = locks.substr(start, at - start);
       if (line.find("FLOCK") == std::string::npos || line.find("->") != std::string::npos) continue;
-      std::sscanf(line.c_str() + line.rfind(' ') + 1, "%ld", &pid);
+      pid = std::strtol(line.c_str() + line.rfind(' ') + 1, nullptr, 10);
       return KernelWord::held;
     }
     if (locks.size() < 4096) break;
@@ -112,6 +113,7 @@ KernelWord askKernel(int fd, const struct stat& file, long& pid) {
 int interruptibleFlock(int fd) {
   int ignored;
   pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &ignored);
+  // NOLINTNEXTLINE(cert-pos47-c, concurrency-thread-canceltype-asynchronous)
   pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &ignored);
   const int error = ::flock(fd, LOCK_EX) == 0 ? 0 : errno;
   pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &ignored);
