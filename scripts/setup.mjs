@@ -48,18 +48,20 @@ function filesIn(directory) {
     .sort()
 }
 
-function installPackages() {
+/** Installs what a folder's package-lock.json says, and runs none of it. */
+export function installPackages(folder = '.') {
   const npm = process.env.npm_execpath
   const args = ['ci', '--ignore-scripts', '--no-audit', '--no-fund']
-  whenChanged('node_modules/.os-mutex-installed', ['package-lock.json'], () =>
+  const cwd = path.join(root, folder)
+  whenChanged(path.join(folder, 'node_modules/.os-mutex-installed'), [path.join(folder, 'package-lock.json')], () =>
     npm === undefined
-      ? run('npm', args, { shell: process.platform === 'win32' }) // npm.cmd
-      : run(process.execPath, [npm, ...args]),
+      ? run('npm', args, { cwd, shell: process.platform === 'win32' }) // npm.cmd
+      : run(process.execPath, [npm, ...args], { cwd }),
   )
 }
 
-/** Node's headers lie beside most installations of it; only where they don't, node-gyp downloads them. */
-function headerOptions() {
+/** For node-gyp. Node's headers lie beside most installations of it; only where they don't, node-gyp downloads them. */
+export function headerOptions() {
   if (process.env.npm_config_nodedir !== undefined) return []
   const prefix = path.dirname(path.dirname(realpathSync(process.execPath)))
   return existsSync(path.join(prefix, 'include/node/node_api.h')) ? [`--nodedir=${prefix}`] : []

@@ -35,8 +35,8 @@ export class MutexLocks {
 
 /**
  * Takes several mutexes, all or none, always in one order (of their lock files' paths), so that two callers who want the
- * same ones can't wait for each other. `timeoutMs` is for all of them together. Rejects as {@link NamedMutex.acquire} does,
- * and with `ERR_MUTEX_INVALID_ARGUMENT` when a mutex is named twice.
+ * same ones can't wait for each other. `timeoutMs` is for all of them together. When it gives up, those that it had taken are as
+ * before, also abandoned. Rejects as {@link NamedMutex.acquire} does, and with `ERR_MUTEX_INVALID_ARGUMENT` when a mutex is named twice.
  */
 export async function acquireAll(
   mutexes: readonly (string | NamedMutex)[],

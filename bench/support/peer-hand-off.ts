@@ -1,0 +1,103 @@
+// From one owner to the next: by a release, with more and more who wait, and by the owner's death.
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Peer } from '../peers/peer.ts'
+import { type Bench, type Measurement, NAME, untilWaiting } from './peer-bench.ts'
+import { SIZES } from './peer-figures.ts'
+import { killAll, Party } from './peer-process.ts'
+
+const HAND_OFFS = 100
+const KILLS = 10
+/** For one peer at one size in one round: who needs longer gives fewer samples. */
+const BUDGET_MS = 3000
+const LIMIT_MS = 20_000
+
+interface Turns {
+  readonly handOffsUs: readonly number[]
+  /** Turns that began before another had ended. */
+  readonly overlaps: number
+}
+
+/** All but the first wait, the first releases, and each hands on to the next until all have had their turn. */
+async function handOn(peer: Peer, folder: string, [first, ...others]: readonly Party[]): Promise<Turns> {
+  if (first === undefined) return { handOffsUs: [], overlaps: 0 }
+  await first.ask(LIMIT_MS, 'acquire')
+  const answerAfterMs = others.length === 1 ? 0 : 5 + others.length / 2
+  const begin = async (party: Party) => {
+    // Pollers that all began at once would all look at the same moments.
+    if (peer.pollMs !== undefined) await sleep(Math.random() * peer.pollMs)
+    await party.ask(LIMIT_MS, 'turn', answerAfterMs)
+  }
+  await Promise.all(others.map(begin))
+  await untilWaiting(peer, folder, others.length)
+  let released = Number(await first.ask(LIMIT_MS, 'release'))
+  const lines = await Promise.all(others.map((party) => party.next(LIMIT_MS)))
+  const turns = lines.map((line) => line.split(' ').map(Number)).sort(([a = 0], [b = 0]) => a - b)
+  const handOffsUs: number[] = []
+  let overlaps = 0
+  for (const [acquired = 0, end = 0] of turns) {
+    if (acquired < released) overlaps++
+    else handOffsUs.push((acquired - released) / 1000)
+    released = Math.max(released, end)
+  }
+  return { handOffsUs, overlaps }
+}
+
+async function handOffs(bench: Bench, peer: Peer): Promise<void> {
+  const folder = bench.room()
+  const parties: Party[] = []
+  try {
+    for (const size of SIZES) {
+      const figure = `handOffUs${size}` as const
+      await bench.measure(peer, [figure], async () => {
+        parties.push(...(await Party.startAll(size - parties.length, peer, folder, NAME)))
+        await handOn(peer, folder, parties) // warm
+        const end = performance.now() + BUDGET_MS
+        let count = 0
+        do {
+          const { handOffsUs, overlaps } = await handOn(peer, folder, parties)
+          bench.figures.add(peer, figure, ...handOffsUs)
+          bench.figures.add(peer, 'overlaps', overlaps)
+          count += handOffsUs.length
+        } while (count < HAND_OFFS && performance.now() < end)
+      })
+      const missing = bench.figures.missing(peer, figure)
+      if (missing === undefined) continue
+      // Those who are left would be worse.
+      const larger = SIZES.filter((one) => one > size).map((one) => `handOffUs${one}` as const)
+      bench.figures.miss(peer, larger, `not tried: see ${size}`)
+      return
+    }
+  } finally {
+    await killAll(parties)
+  }
+}
+
+export const handOff: Measurement = {
+  id: 'hand-off',
+  async run(bench) {
+    for (const peer of bench.peers) await handOffs(bench, peer)
+  },
+}
+
+export const recovery: Measurement = {
+  id: 'recovery',
+  async run(bench) {
+    for (const peer of bench.peers)
+      await bench.measure(peer, ['recoveryMs'], async () => {
+        const folder = bench.room()
+        await using waiter = await Party.start(peer, folder, NAME)
+        const end = performance.now() + BUDGET_MS
+        let kills = 0
+        do {
+          await using owner = await Party.start(peer, folder, NAME)
+          await owner.ask(LIMIT_MS, 'acquire')
+          waiter.send('acquire')
+          await untilWaiting(peer, folder, 1)
+          const killed = await owner.kill()
+          bench.figures.add(peer, 'recoveryMs', (Number(await waiter.next(LIMIT_MS)) - killed) / 1e6)
+          await waiter.ask(LIMIT_MS, 'release')
+          kills++
+        } while (kills < KILLS && performance.now() < end)
+      })
+  },
+}
