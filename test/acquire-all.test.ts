@@ -136,10 +136,12 @@ test('when it gives up, a death that it was told of is told to the next owner in
   await assert.rejects(aborted, { name: 'AbortError' })
   await assert.rejects(acquireAll(mutexes, { timeoutMs: 1 }), { code: 'ERR_MUTEX_TIMEOUT' })
   await held.release()
-  const [a, b, c] = (await acquireAll(mutexes)).locks
+  const locks = await acquireAll(mutexes)
+  const [a, b, c] = locks.locks
   assert.equal(a?.previousOwner?.pid, dead.pid)
   assert.equal(a?.previousOwner?.purpose, 'to die')
   assert.deepEqual([b?.abandoned, c?.abandoned], [false, false], 'those that nobody died with')
+  locks.release()
 })
 
 test('names may stand for mutexes in the usual lock home', async () => {
