@@ -205,7 +205,9 @@ fault('two processes at once', { ...right, requests: 1 }, async (scene) => {
   assert.ok(one && two)
   assert.equal(scene.judge(one), 'right file')
   // What is on its way when a stretch is shortened comes twice.
-  assert.ok(server.bytesServed(path) <= scene.file.bytes * (scene.isSegmented ? 1.5 : 1))
+  // Over several connections the first answer is cut short, and what the kernels hold of it is lost: 6 MiB and 4 MiB by Linux's defaults.
+  const lost = scene.isSegmented ? 16 * MiB : 0
+  assert.ok(server.bytesServed(path) <= scene.file.bytes + lost)
   return two
 })
 fault('two processes at once, without a lock between them', right, async (scene) => {
