@@ -27,7 +27,8 @@
             "native/courtesy.cc",
             "native/flock_waiter.cc",
             "native/lock_file.cc",
-            "native/posix_mutex.cc"
+            "native/posix_mutex.cc",
+            "native/preallocate_posix.cc"
           ]
         }],
         ["OS=='win'", {
@@ -47,11 +48,11 @@
           "msvs_settings": {"VCCLCompilerTool": {"ExceptionHandling": 1, "AdditionalOptions": ["/utf-8"]}}
         }],
         ["OS=='linux'", {
-          "sources": ["native/posix_os_linux.cc", "native/preallocate_linux.cc", "native/process_identity_linux.cc"],
+          "sources": ["native/posix_os_linux.cc", "native/process_identity_linux.cc"],
           "defines": ["_GNU_SOURCE"]
         }],
         ["OS=='mac'", {
-          "sources": ["native/posix_os_darwin.cc", "native/preallocate_darwin.cc", "native/process_identity_darwin.cc"],
+          "sources": ["native/posix_os_darwin.cc", "native/process_identity_darwin.cc"],
           "xcode_settings": {
             "CLANG_CXX_LANGUAGE_STANDARD": "c++17",
             "GCC_ENABLE_CPP_EXCEPTIONS": "NO",

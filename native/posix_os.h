@@ -1,4 +1,4 @@
-// What Linux and macOS do differently under the POSIX mutex: posix_os_linux.cc and posix_os_darwin.cc.
+// What Linux and macOS do differently under the POSIX files: posix_os_linux.cc and posix_os_darwin.cc.
 #pragma once
 
 #include <pthread.h>
@@ -21,6 +21,9 @@ KernelWord askKernel(int fd, const struct stat& file, long& pid);
 // flock(fd, LOCK_EX) on the calling thread, in such a way that endThread() can end it at any moment. 0 or errno;
 // EINTR: woken for no reason of the lock's.
 int interruptibleFlock(int fd);
+
+// Takes disk blocks for what `bytes` bytes from the file's beginning need beyond what it has, and leaves its size. 0 or errno.
+int takeBlocks(int fd, off_t bytes);
 
 // Shown by debuggers and `ps -L`.
 void nameThisThread(const char* name);

@@ -121,6 +121,15 @@ int interruptibleFlock(int fd) {
   return error;
 }
 
+// Not posix_fallocate: where the file system can't, the C library writes zeros instead, over what another descriptor writes at the time.
+int takeBlocks(int fd, off_t bytes) {
+  int error = 0;
+  do {
+    error = ::fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, bytes) == 0 ? 0 : errno;
+  } while (error == EINTR);
+  return error;
+}
+
 void nameThisThread(const char* name) { pthread_setname_np(pthread_self(), name); }
 
 void endThread(pthread_t thread, const std::atomic<bool>&) {

@@ -354,16 +354,10 @@ for (const [when, at] of points) {
 }
 for (const [when, at] of points.slice(2)) {
   fault(`a disk that fills up ${when}`, { ends: 'right file', skip: noRoom }, async (scene) => {
-    const { server } = scene
     const room = await enter(scene)
-    const atByte = Math.floor(at(scene))
-    server.pause(path, atByte)
-    const download = scene.get()
-    await scene.received(atByte)
-    room.fill(64 * KiB) // for what else is written: the map, the manifest
     scene.mends.push(() => room.clear())
-    server.resume(path)
-    return download
+    // Free for what else is written: the map, the manifest.
+    return underWay(scene, () => room.fill(64 * KiB), Math.floor(at(scene)))
   })
 }
 for (const phase of ['verifying', 'publishing'] as const) {

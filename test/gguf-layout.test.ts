@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { checkGguf, whyBadGguf } from '#download/gguf-layout'
 import { openDownloadFolder } from './support/download-folder.ts'
-import { makeTinyGguf } from './support/tiny-gguf.ts'
+import { makeTinyGguf, text, u32, u64 } from './support/tiny-gguf.ts'
 
 const MiB = 1024 * 1024
 let folder: string
@@ -35,18 +35,6 @@ async function why(content: Buffer): Promise<string | undefined> {
 
 const [U8, U16, U32, F32, BOOL, STRING, ARRAY, U64] = [0, 2, 4, 6, 7, 8, 9, 10]
 const [TYPE_F32, TYPE_Q4_0, TYPE_I8] = [0, 2, 24]
-
-function u32(value: number): Buffer {
-  return Buffer.from(Uint32Array.of(value).buffer)
-}
-
-function u64(value: number | bigint): Buffer {
-  return Buffer.from(BigUint64Array.of(BigInt(value)).buffer)
-}
-
-function text(value: string): Buffer {
-  return Buffer.concat([u64(value.length), Buffer.from(value)])
-}
 
 function key(name: string, type: number, ...value: readonly Buffer[]): Buffer {
   return Buffer.concat([text(name), u32(type), ...value])

@@ -6,6 +6,7 @@ import { basename, dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { LlamaModelGate } from 'os-mutex/llama'
 import { openDownloadFolder } from './support/download-folder.ts'
+import { lockFileBytes } from './support/lock-file-bytes.ts'
 import { LockFolder } from './support/lock-folder.ts'
 import type { Party } from './support/party.ts'
 import { secondUser, withSecondUser } from './support/second-user.ts'
@@ -104,7 +105,7 @@ for (const [what, plant] of Object.entries(planted)) {
 const contents: Record<string, string | Buffer> = {
   nothing: '',
   'a huge record': 'x'.repeat(1_000_000),
-  'a forged record': `H${JSON.stringify({ pid: 1, app: '\u001b[2J', purpose: '\u202egnp.exe' })}`,
+  'a forged record': lockFileBytes('held', JSON.stringify({ pid: 1, app: '\u001b[2J', purpose: '\u202egnp.exe' })),
   'random bytes': Buffer.from(Array.from({ length: 5_000 }, (_, index) => (index * 7919) % 256)),
 }
 for (const [what, content] of Object.entries(contents)) {
@@ -188,12 +189,12 @@ test(
     const attack = await attacked(folder)
     const path = folder.fileOf('Local\\mine')
     await attack.attacker.run(
-      ({ fs }, path, directory) => {
-        fs.mkdirSync(directory, { mode: 0o777 })
-        fs.writeFileSync(path, `H${JSON.stringify({ pid: 1, purpose: 'a lie' })}`, { mode: 0o666 })
+      ({ fs }, path, record) => {
+        fs.mkdirSync(path.slice(0, path.lastIndexOf('/')), { mode: 0o777 })
+        fs.writeFileSync(path, record, { mode: 0o666 })
       },
       path,
-      dirname(path),
+      lockFileBytes('held', JSON.stringify({ pid: 1, purpose: 'a lie' })).toString(),
     )
     assert.deepEqual(
       await outcomes(attack, 'Local\\mine'),

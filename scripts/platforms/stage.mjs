@@ -25,7 +25,8 @@ export function stage({ name, addon, foreign }) {
   return folder
 }
 
-function linkModules(folder) {
+/** A node_modules of links to the checkout's packages. */
+export function linkModules(folder) {
   mkdirSync(folder)
   const modules = path.join(root, 'node_modules')
   for (const name of readdirSync(modules)) symlinkSync(path.join(modules, name), path.join(folder, name))

@@ -1,8 +1,9 @@
 // A copy of the built package whose addon has a sanitizer in it. In the checkout itself it would be in the way of all other runs.
 import { spawnSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, readdirSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
+import { linkModules } from '../platforms/stage.mjs'
 import { readGyp } from '../prebuild/gyp.mjs'
 import { root, run } from '../setup.mjs'
 
@@ -66,10 +67,4 @@ export function libraryOf(name) {
   const file = stdout.trim()
   if (path.isAbsolute(file)) return realpathSync(file)
   throw new Error(`gcc has no ${name}. On Debian or Ubuntu it comes with: apt-get install g++`)
-}
-
-function linkModules(folder) {
-  mkdirSync(folder)
-  const modules = path.join(root, 'node_modules')
-  for (const name of readdirSync(modules)) symlinkSync(path.join(modules, name), path.join(folder, name))
 }

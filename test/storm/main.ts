@@ -4,29 +4,18 @@ import { type CrashStormReport, crashCommand, longStorm, runCrashStorm } from '.
 import { type GateStormReport, gateCommand, longGateStorm, runGateStorm } from './gate-storm.ts'
 import { percent, table } from './report.ts'
 
-function number(fallback: number) {
-  return { type: 'string', default: String(fallback) } as const
+/** Options that are numbers, each with its default. */
+function numbers<K extends string>(args: readonly string[], defaults: Readonly<Record<K, number>>): Record<K, number> {
+  const names = Object.keys(defaults) as K[]
+  const options = Object.fromEntries(names.map((name) => [name, { type: 'string' } as const]))
+  const { values } = parseArgs({ args: [...args], options })
+  return Object.fromEntries(names.map((name) => [name, Number(values[name] ?? defaults[name])])) as Record<K, number>
 }
 
 async function crash(args: readonly string[]): Promise<readonly string[]> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      kills: number(longStorm.kills),
-      acquisitions: number(longStorm.acquisitions),
-      seed: number(Date.now() % 1_000_000),
-      seconds: number(longStorm.seconds),
-      processes: number(longStorm.processes),
-    },
-  })
-  const options = {
-    ...longStorm,
-    kills: Number(values.kills),
-    acquisitions: Number(values.acquisitions),
-    seed: Number(values.seed),
-    seconds: Number(values.seconds),
-    processes: Number(values.processes),
-  }
+  const { kills, acquisitions, seconds, processes } = longStorm
+  const seed = Date.now() % 1_000_000
+  const options = { ...longStorm, ...numbers(args, { kills, acquisitions, seconds, processes, seed }) }
   console.log(`${crashCommand(options)}\ndoes the same again, as far as the timing of the kernel allows.\n`)
   const report = await runCrashStorm(options)
   console.log(`${crashTable(report)}\n\n${shareTable(report)}\n`)
@@ -64,22 +53,9 @@ function shareTable({ shares, acquisitions }: CrashStormReport): string {
 }
 
 async function gate(args: readonly string[]): Promise<readonly string[]> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      kills: number(longGateStorm.kills),
-      seed: number(Date.now() % 1_000_000),
-      seconds: number(longGateStorm.seconds),
-      processes: number(longGateStorm.processes),
-    },
-  })
-  const options = {
-    ...longGateStorm,
-    kills: Number(values.kills),
-    seed: Number(values.seed),
-    seconds: Number(values.seconds),
-    processes: Number(values.processes),
-  }
+  const { kills, seconds, processes } = longGateStorm
+  const seed = Date.now() % 1_000_000
+  const options = { ...longGateStorm, ...numbers(args, { kills, seconds, processes, seed }) }
   console.log(`${gateCommand(options)}\ndoes the same again, as far as the timing of the kernel allows.\n`)
   const report = await runGateStorm(options)
   console.log(`${gateTable(report)}\n\n${ledgerTable(report)}\n`)

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ModelServer, type ModelServerOptions } from './model-server.ts'
+import { text, u32, u64 } from './tiny-gguf.ts'
 
 export interface Payload {
   readonly path: string
@@ -58,18 +59,6 @@ function writePayload(path: string, bytes: number): Payload {
   header.copy(content)
   writeFileSync(path, content)
   return { path, bytes, sha256: createHash('sha256').update(content).digest('hex') }
-}
-
-function u32(value: number): Buffer {
-  return Buffer.from(Uint32Array.of(value).buffer)
-}
-
-function u64(value: number): Buffer {
-  return Buffer.from(BigUint64Array.of(BigInt(value)).buffer)
-}
-
-function text(value: string): Buffer {
-  return Buffer.concat([u64(value.length), Buffer.from(value)])
 }
 
 export function sha256Of(path: string): string {

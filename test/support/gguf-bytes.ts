@@ -1,5 +1,6 @@
 // Writes GGUFs of any content, whole or not, byte by byte: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 import fc from 'fast-check'
+import { text, u32, u64 } from './tiny-gguf.ts'
 
 // --- The format -----------------------------------------------------------------------------------------------------
 
@@ -21,23 +22,6 @@ const tensorTypes = [
   { type: 14, values: 256, bytes: 210 },
   { type: 24, values: 1, bytes: 1 },
 ] as const
-
-function u32(value: number): Buffer {
-  const bytes = Buffer.alloc(4)
-  bytes.writeUInt32LE(value)
-  return bytes
-}
-
-function u64(value: number): Buffer {
-  const bytes = Buffer.alloc(8)
-  bytes.writeBigUInt64LE(BigInt(value))
-  return bytes
-}
-
-function text(value: string): Buffer {
-  const bytes = Buffer.from(value)
-  return Buffer.concat([u64(bytes.length), bytes])
-}
 
 function roundUp(value: number, multiple: number): number {
   return Math.ceil(value / multiple) * multiple

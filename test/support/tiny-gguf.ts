@@ -183,18 +183,18 @@ function array(type: number, items: readonly Buffer[]): Buffer {
   return Buffer.concat([u32(9), u32(type), u64(items.length), ...items])
 }
 
-function text(content: string): Buffer {
+export function text(content: string): Buffer {
   const encoded = Buffer.from(content)
   return Buffer.concat([u64(encoded.length), encoded])
 }
 
-function u32(value: number): Buffer {
+export function u32(value: number): Buffer {
   const buffer = Buffer.alloc(4)
   buffer.writeUInt32LE(value)
   return buffer
 }
 
-function u64(value: number): Buffer {
+export function u64(value: number | bigint): Buffer {
   const buffer = Buffer.alloc(8)
   buffer.writeBigUInt64LE(BigInt(value))
   return buffer
