@@ -1,5 +1,5 @@
 // What the addon keeps for one JavaScript environment (the main thread's or a worker's): its living mutex objects, its
-// pending acquires, and the mailbox by which other threads tell it that one of them is settled.
+// pending acquires, and the doorbell by which other threads tell it that one of them is settled.
 #pragma once
 
 #include <napi.h>
@@ -9,7 +9,6 @@
 #include <memory>
 #include <mutex>
 #include <set>
-#include <vector>
 
 #include "process_mutex.h"
 
@@ -19,19 +18,17 @@ class MutexObject;
 
 using RequestId = uint32_t;
 
-// Any thread posts, the environment's own thread collects.
-class Mailbox {
+// Any thread rings, for a request; the environment's own thread answers.
+class Doorbell {
  public:
-  void open(napi_threadsafe_function doorbell);
-  void post(RequestId id);
-  std::vector<RequestId> collect();
-  // Nothing is posted any more. On return no other thread is inside the doorbell.
+  void open(napi_threadsafe_function function);
+  void ring(RequestId id);
+  // Nobody rings any more. On return no other thread is inside ring().
   void close();
 
  private:
-  std::mutex mutex_;  // also held while ringing, so that close() cannot pull the doorbell away from under a post()
-  std::vector<RequestId> news_;
-  napi_threadsafe_function doorbell_ = nullptr;
+  std::mutex mutex_;  // held while ringing, so that close() cannot pull the function away from under it
+  napi_threadsafe_function function_ = nullptr;
 };
 
 class Environment {
@@ -49,13 +46,13 @@ class Environment {
   void forget(RequestId id);
 
  private:
-  static void onDoorbell(napi_env env, napi_value, void* context, void*);
+  static void onDoorbell(napi_env env, napi_value, void* context, void* id);
   static void onTeardown(void* self);
-  void deliver(Napi::Env env);
+  void deliver(Napi::Env env, RequestId id);
 
   napi_env env_ = nullptr;
-  napi_threadsafe_function doorbell_ = nullptr;
-  std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
+  napi_threadsafe_function function_ = nullptr;
+  std::shared_ptr<Doorbell> bell_ = std::make_shared<Doorbell>();
   std::set<MutexObject*> objects_;
   std::map<RequestId, MutexObject*> pending_;
   RequestId lastId_ = 0;

@@ -65,8 +65,8 @@ bool FlockWaiter::cancel() {
   Phase expected = Phase::waiting;
   if (!phase_.compare_exchange_strong(expected, Phase::calledOff)) return false;
   {
-    // Not picked up yet: the thread wakes from its idleness, or is still in flockEnded() of the wait before. It is in nothing
-    // that could be interrupted; taking the job back is enough.
+    // Not picked up yet: the thread wakes from its idleness, or is on its way from the wait before. It is in nothing that
+    // could be interrupted; taking the job back is enough.
     std::lock_guard<std::mutex> lock(mutex_);
     if (job_ >= 0) {
       job_ = -1;
@@ -84,6 +84,7 @@ bool FlockWaiter::cancel() {
 }
 
 int FlockWaiter::finish() {
+  std::lock_guard<std::mutex> lock(ending_);
   phase_.store(Phase::idle);
   return error_;
 }
@@ -113,13 +114,15 @@ void FlockWaiter::run() {
     client_.beforeFlock(*this);
     int error = EINTR;
     while (error == EINTR && !isCalledOff()) error = interruptibleFlock(fd);
+    // The caller may wait for ending_ with all its locks held: from here on this thread waits for none of them.
+    std::lock_guard<std::mutex> lock(ending_);
     error_ = error;
     Phase expected = Phase::waiting;
     if (!phase_.compare_exchange_strong(expected, Phase::ended)) {
       leaving_.store(true);
       return;
     }
-    client_.flockEnded();
+    client_.flockEnded(error);
   }
 }
 

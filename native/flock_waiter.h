@@ -17,7 +17,8 @@ class FlockWaiter {
    public:
     virtual ~Client() = default;
     virtual void beforeFlock(const FlockWaiter& waiter) = 0;
-    virtual void flockEnded() = 0;
+    // The outcome can't be taken before this has returned.
+    virtual void flockEnded(int error) = 0;
   };
 
   explicit FlockWaiter(Client& client) : client_(client) {}
@@ -29,11 +30,11 @@ class FlockWaiter {
   // Begins to wait for a lock on `fd`. 0, or the errno of a thread that could not be started.
   int start(int fd);
   // True: called off, and no thread waits any more (whether it had got the lock is unknown: unlock). False: the wait has ended
-  // by itself and flockEnded() is on its way; take the outcome with finish().
+  // by itself and flockEnded() has been called, or will be; take the outcome with finish().
   bool cancel();
   // Whether a wait has ended and its outcome was not taken yet.
   bool hasEnded() const { return phase_.load() == Phase::ended; }
-  // Takes the outcome: 0 (locked) or errno.
+  // Takes the outcome: 0 (locked) or errno. What flockEnded() did is done then.
   int finish();
   bool isCalledOff() const { return phase_.load() == Phase::calledOff; }
 
@@ -48,7 +49,8 @@ class FlockWaiter {
   Client& client_;
   std::atomic<Phase> phase_{Phase::idle};
   std::atomic<bool> leaving_{false};
-  int error_ = 0;  // written before phase_ becomes ended, read after
+  std::mutex ending_;  // held by the thread from before phase_ becomes ended until flockEnded() has returned
+  int error_ = 0;      // written under ending_, read after it
 
   pthread_t thread_{};
   bool spawned_ = false;  // caller's: thread_ is to be joined

@@ -68,7 +68,10 @@ Napi::Function MutexObject::define(Napi::Env env) {
                          InstanceMethod<&MutexObject::enqueue>("enqueue"),
                          InstanceMethod<&MutexObject::enqueueSync>("enqueueSync"),
                          InstanceMethod<&MutexObject::waitSync>("waitSync"),
+                         InstanceMethod<&MutexObject::tokenOf>("tokenOf"),
+                         InstanceMethod<&MutexObject::handTo>("handTo"),
                          InstanceMethod<&MutexObject::take>("take"),
+                         InstanceMethod<&MutexObject::waitedMs>("waitedMs"),
                          InstanceMethod<&MutexObject::cancel>("cancel"),
                          InstanceMethod<&MutexObject::release>("release"),
                          InstanceMethod<&MutexObject::abandon>("abandon"),
@@ -121,7 +124,7 @@ std::string_view MutexObject::compose(std::string_view purpose) {
   return draft_ += '}';
 }
 
-double MutexObject::tokenOf(Hold hold, Acquired& acquired) {
+double MutexObject::acquire(Hold hold, Acquired& acquired) {
   hold_ = hold;
   record_.swap(draft_);
   previousOwner_ = std::move(acquired.previousOwner);
@@ -133,7 +136,7 @@ Napi::Value MutexObject::tryAcquire(const Napi::CallbackInfo& info) {
   Acquired acquired;
   Failure failure;
   switch (mutex_->tryAcquire(compose(optionalString(info, 0)), hold, acquired, failure)) {
-    case LockResult::acquired: return Napi::Number::New(info.Env(), tokenOf(hold, acquired));
+    case LockResult::acquired: return Napi::Number::New(info.Env(), acquire(hold, acquired));
     case LockResult::busy: return Napi::Number::New(info.Env(), 0);
     case LockResult::failed: break;
   }
@@ -143,7 +146,10 @@ Napi::Value MutexObject::tryAcquire(const Napi::CallbackInfo& info) {
 
 RequestId MutexObject::addPending(const Napi::CallbackInfo& info, RequestId id, const std::shared_ptr<Request>& request) {
   // In the table before in the line: it may be settled before enqueue() returns.
-  pending_[id] = {request, optionalString(info, 0)};
+  Pending& pending = pending_[id];
+  pending.request = request;
+  pending.purpose = optionalString(info, 0);
+  pending.since = Clock::now();
   mutex_->enqueue(request);
   return id;
 }
@@ -169,13 +175,52 @@ void MutexObject::waitSync(const Napi::CallbackInfo& info) {
   if (found != pending_.end()) static_cast<SyncRequest&>(*found->second.request).waitFor(limit);
 }
 
+bool MutexObject::settle(RequestId id) {
+  const auto found = pending_.find(id);
+  if (found == pending_.end()) return false;
+  Pending& pending = found->second;
+  Request& request = *pending.request;
+  if (pending.settled || pending.resolve.IsEmpty()) return false;
+  if (!mutex_->deliverPlain(request, compose(pending.purpose))) return false;
+  acquire(request.hold, request.acquired);
+  pending.deliveredAt = Clock::now();
+  const napi_value lock = pending.lock.Value();
+  if (napi_call_function(Env(), Env().Undefined(), pending.resolve.Value(), 1, &lock, nullptr) == napi_ok) {
+    return pending.settled = true;
+  }
+  // JavaScript can't run any more, and its owner will never hear of it. Nothing was to tell of it before, so this leaves nothing, too.
+  mutex_->release(request.hold, Release::clean);
+  return false;
+}
+
+void MutexObject::handTo(const Napi::CallbackInfo& info) {
+  const auto found = pendingAt(info);
+  if (found == pending_.end()) return;
+  found->second.resolve = Napi::Persistent(info[1].As<Napi::Function>());
+  found->second.lock = Napi::Persistent(info[2].As<Napi::Object>());
+}
+
+Napi::Value MutexObject::tokenOf(const Napi::CallbackInfo& info) {
+  const auto found = pendingAt(info);
+  const Hold hold = found == pending_.end() ? 0 : found->second.request->hold;
+  return Napi::Number::New(info.Env(), static_cast<double>(hold * 4));
+}
+
+Napi::Value MutexObject::waitedMs(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), std::chrono::duration<double, std::milli>(waited_).count());
+}
+
 Napi::Value MutexObject::take(const Napi::CallbackInfo& info) {
   double token = 0;
   const auto found = pendingAt(info);
   if (found == pending_.end()) return Napi::Number::New(info.Env(), token);
-  Request& request = *found->second.request;
-  switch (mutex_->deliver(request, compose(found->second.purpose))) {
-    case Request::State::delivered: token = tokenOf(request.hold, request.acquired); break;
+  Pending& pending = found->second;
+  Request& request = *pending.request;
+  switch (pending.settled ? Request::State::delivered : mutex_->deliver(request, compose(pending.purpose))) {
+    case Request::State::delivered:
+      token = pending.settled ? static_cast<double>(request.hold * 4) : acquire(request.hold, request.acquired);
+      waited_ = (pending.settled ? pending.deliveredAt : Clock::now()) - pending.since;
+      break;
     case Request::State::failed: toError(info.Env(), request.failure).ThrowAsJavaScriptException(); break;
     case Request::State::queued:  // woken in vain
     case Request::State::granted:
@@ -183,6 +228,7 @@ Napi::Value MutexObject::take(const Napi::CallbackInfo& info) {
   }
   environment_->forget(found->first);
   pending_.erase(found);
+  dropIfDone();
   return Napi::Number::New(info.Env(), token);
 }
 

@@ -3,6 +3,7 @@
 
 #include <napi.h>
 
+#include <chrono>
 #include <map>
 #include <memory>
 #include <string>
@@ -22,15 +23,20 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject> {
   ~MutexObject() override;
 
   void abandonAll();
+  // Looks whether a pending acquire has got the mutex, with nothing to tell of it, and resolves its promise if so. False: see dispatch.
+  bool settle(RequestId id);
   // `dispatch(id)` is called when a pending acquire has, or may have, an outcome to take.
   napi_value dispatch() const { return dispatch_.Value(); }
 
  private:
   Napi::Value tryAcquire(const Napi::CallbackInfo& info);  // (purposeJson?) → token
   Napi::Value enqueue(const Napi::CallbackInfo& info);     // (purposeJson?) → request id, dispatched when it may be taken
+  void handTo(const Napi::CallbackInfo& info);             // (id, resolve, lock): `resolve(lock)` comes first, on a plain grant
   Napi::Value enqueueSync(const Napi::CallbackInfo& info); // (purposeJson?) → request id, for waitSync
   void waitSync(const Napi::CallbackInfo& info);           // (id, milliseconds): blocks until it may be taken
+  Napi::Value tokenOf(const Napi::CallbackInfo& info);     // (id) → its token, should it get the mutex with nothing to tell of it
   Napi::Value take(const Napi::CallbackInfo& info);        // (id) → token, 0 when it still waits
+  Napi::Value waitedMs(const Napi::CallbackInfo& info);    // from enqueue to delivery, of what was taken last
   Napi::Value cancel(const Napi::CallbackInfo& info);      // (id, takeBack) → whether it was called off
   void release(const Napi::CallbackInfo& info);            // (token)
   void abandon(const Napi::CallbackInfo& info);            // (token)
@@ -46,13 +52,20 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject> {
   void close(const Napi::CallbackInfo& info);
   void dropIfDone();
 
+  using Clock = std::chrono::steady_clock;
+
   struct Pending {
     std::shared_ptr<Request> request;
     std::string purpose;
+    Clock::time_point since;
+    Napi::FunctionReference resolve;
+    Napi::ObjectReference lock;
+    bool settled = false;  // its promise is resolved
+    Clock::time_point deliveredAt;
   };
 
   std::string_view compose(std::string_view purpose);
-  double tokenOf(Hold hold, Acquired& acquired);
+  double acquire(Hold hold, Acquired& acquired);
   RequestId addPending(const Napi::CallbackInfo& info, RequestId id, const std::shared_ptr<Request>& request);
   std::map<RequestId, Pending>::iterator pendingAt(const Napi::CallbackInfo& info);
 
@@ -67,6 +80,7 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject> {
   std::string record_;       // its JSON
   std::string draft_;        // the JSON of the acquisition being made. Both keep their memory: no allocation on the way
   std::string previousOwner_;
+  Clock::duration waited_{};
 };
 
 }  // namespace os_mutex

@@ -40,9 +40,8 @@ class PosixMutex final : public PlatformMutex, private FlockWaiter::Client {
 
  private:
   void beforeFlock(const FlockWaiter& waiter) override { courtesy_.queueUp(*waiting_, waiter); }
-  void flockEnded() override { listener_.onWaitEnded(); }
+  void flockEnded(int error) override;
   LockFile& freeFile() { return owned_ == &files_[0] ? files_[1] : files_[0]; }
-  void endWait();
 
   const MutexLocation location_;
   Listener& listener_;
@@ -51,14 +50,17 @@ class PosixMutex final : public PlatformMutex, private FlockWaiter::Client {
   LockFile* owned_ = nullptr;
   bool recordWritten_ = false;  // by the present owner
   LockFile* waiting_ = nullptr;  // the waiter's thread reads it between start and end of a wait
+  // What the waiter's thread saw of it at the end of a wait, for whoever takes the outcome (see FlockWaiter::finish).
+  bool waitedFileIsNamed_ = false;
+  bool waitedFileIsMarked_ = false;
   Courtesy courtesy_;
   FlockWaiter waiter_;  // last: its destructor joins the thread, which uses all of the above
 };
 
-// Most often the header says that there is nothing more to read.
-void readAbandoned(const LockFile& file, std::string_view header, Acquired& acquired) {
-  acquired.abandoned = isMarkedHeld(header);
-  if (!acquired.abandoned) return;
+// `marked`: the file bears the mark of an owner. Most often there is nothing to read.
+void readAbandoned(const LockFile& file, bool marked, Acquired& acquired) {
+  acquired.abandoned = marked;
+  if (!marked) return;
   char buffer[kRecordLimit];
   acquired.previousOwner = recordJson(file.read(buffer, sizeof buffer));
 }
@@ -94,7 +96,7 @@ LockResult PosixMutex::tryLock(Acquired& acquired, Failure& failure) {
       ::flock(file.fd(), LOCK_UN);
       return LockResult::busy;
     }
-    readAbandoned(file, header, acquired);
+    readAbandoned(file, isMarkedHeld(header), acquired);
     owned_ = &file;
     return LockResult::acquired;
   }
@@ -113,31 +115,37 @@ bool PosixMutex::startWait(Failure& failure) {
   return false;
 }
 
-void PosixMutex::endWait() {
+// The news first: an event loop takes longer to wake up than these looks take, and where there is a core for it does so meanwhile.
+void PosixMutex::flockEnded(int error) {
+  listener_.onWaitEnded();
+  if (error != 0) return;
+  waitedFileIsNamed_ = waiting_->isStillNamed(location_);
+  char buffer[kHeaderSize];
+  waitedFileIsMarked_ = isMarkedHeld(waiting_->read(buffer, sizeof buffer));
   courtesy_.leaveQueue();
-  waiting_ = nullptr;
 }
 
 void PosixMutex::cancelWait() {
   if (!waiter_.cancel()) waiter_.finish();
   ::flock(waiting_->fd(), LOCK_UN);
-  endWait();
+  courtesy_.leaveQueue();
+  waiting_ = nullptr;
 }
 
 LockResult PosixMutex::finishWait(Acquired& acquired, Failure& failure) {
   LockFile& file = *waiting_;
   const int error = waiter_.finish();
-  endWait();
+  waiting_ = nullptr;
   if (error != 0) {
+    courtesy_.leaveQueue();
     failure = {FailureKind::system, error, "flock", location_.path};
     return LockResult::failed;
   }
-  if (!file.isStillNamed(location_)) {
+  if (!waitedFileIsNamed_) {
     file.close();
     return startWait(failure) ? LockResult::busy : LockResult::failed;
   }
-  char buffer[kHeaderSize];
-  readAbandoned(file, file.read(buffer, sizeof buffer), acquired);
+  readAbandoned(file, waitedFileIsMarked_, acquired);
   owned_ = &file;
   return LockResult::acquired;
 }

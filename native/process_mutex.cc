@@ -60,6 +60,7 @@ LockResult ProcessMutex::tryAcquire(std::string_view record, Hold& hold, Acquire
 
 void ProcessMutex::enqueue(const std::shared_ptr<Request>& request) {
   std::lock_guard<std::mutex> lock(mutex_);
+  request->hold = ++lastHold_;
   line_.push_back(request);
   nameNext();
   if (!waiting_) waitForNext();
@@ -114,7 +115,7 @@ void ProcessMutex::takeWaited(const Request* taker) {
   nameNext();
   if (result == LockResult::acquired) {
     request->state = Request::State::granted;
-    request->hold = owner_ = ++lastHold_;
+    owner_ = request->hold;
   } else {
     request->state = Request::State::failed;
   }
@@ -125,11 +126,22 @@ void ProcessMutex::takeWaited(const Request* taker) {
 Request::State ProcessMutex::deliver(Request& request, std::string_view record) {
   std::lock_guard<std::mutex> lock(mutex_);
   takeWaited(&request);
-  if (request.state == Request::State::granted) {
-    request.state = Request::State::delivered;
-    platform_->writeRecord(record);
-  }
+  if (request.state == Request::State::granted) publish(request, record);
   return request.state;
+}
+
+bool ProcessMutex::deliverPlain(Request& request, std::string_view record) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  takeWaited(&request);
+  const bool plain = !request.acquired.abandoned && !request.acquired.unrecorded;
+  if (request.state != Request::State::granted || !plain) return false;
+  publish(request, record);
+  return true;
+}
+
+void ProcessMutex::publish(Request& request, std::string_view record) {
+  request.state = Request::State::delivered;
+  platform_->writeRecord(record);
 }
 
 bool ProcessMutex::cancel(const std::shared_ptr<Request>& request, bool takeBack) {

@@ -35,7 +35,7 @@ class Request {
   State state = State::queued;
   Acquired acquired;
   Failure failure;
-  Hold hold = 0;
+  Hold hold = 0;  // given when it gets in line: its owner's, should it come to that
 };
 
 class ProcessMutex final : private PlatformMutex::Listener {
@@ -49,6 +49,8 @@ class ProcessMutex final : private PlatformMutex::Listener {
   void enqueue(const std::shared_ptr<Request>& request);
   // What a woken request does on its own thread: granted becomes delivered, and the record is published.
   Request::State deliver(Request& request, std::string_view record);
+  // The same, but only for a grant of which there is nothing to tell. False: look with deliver().
+  bool deliverPlain(Request& request, std::string_view record);
   // Takes the request out of the line, and with `takeBack` also out of a grant that was not delivered.
   // False: it is settled, or granted and to be delivered.
   bool cancel(const std::shared_ptr<Request>& request, bool takeBack);
@@ -67,6 +69,7 @@ class ProcessMutex final : private PlatformMutex::Listener {
   void waitForNext();
   void nameNext();
   void unlock(Release how);
+  void publish(Request& request, std::string_view record);
 
   const std::string path_;
   std::mutex mutex_;  // guards all below and every call into platform_

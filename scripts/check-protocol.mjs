@@ -37,7 +37,7 @@ const models = {
   line: {
     runs: [
       { kind: 'safety', defines: { THREADS: 2, ROUNDS: 1, RIVALS: 1, VANISHINGS: 1 }, leastStates: 1_000_000 },
-      { kind: 'safety', defines: { THREADS: 2, ROUNDS: 2, RIVALS: 0, VANISHINGS: 0 }, leastStates: 1_000_000 },
+      { kind: 'safety', defines: { THREADS: 2, ROUNDS: 2, RIVALS: 1, VANISHINGS: 0 }, leastStates: 1_000_000 },
       { kind: 'liveness', defines: { THREADS: 2, ROUNDS: 1, RIVALS: 1, VANISHINGS: 0 }, leastStates: 200_000 },
     ],
     mutants: {
@@ -45,6 +45,8 @@ const models = {
       UNLOCK_LOOKS_NOT_AGAIN: { run: 0, means: 'a release does not look whether the wait has ended' },
       NEXT_UNNAMED: { run: 0, means: 'the new first in line is not named' },
       RING_TOO_EARLY: { run: 0, means: 'the bell rings before the wait counts as ended' },
+      RING_UNDER_LOCK: { run: 0, means: 'the bell waits for the lock of whoever takes the outcome' },
+      FINISH_WAITS_NOT: { run: 0, means: 'the outcome is taken before the file was looked at' },
       EXPIRY_UNNOTICED: { run: 0, means: 'a wait is given to a thread that has ended for idleness' },
       CANCEL_KEEPS_LOCK: { run: 0, means: 'a wait that is called off keeps a lock that came in that moment' },
     },

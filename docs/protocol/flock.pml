@@ -138,7 +138,8 @@ wait: /* native/posix_mutex.cc: PosixMutex::startWait */
     :: atomic { locked[file[d]] == NONE -> locked[file[d]] = d }
     :: goto calledOff
     fi;
-    /* native/posix_mutex.cc: PosixMutex::finishWait */
+    /* native/posix_mutex.cc: PosixMutex::flockEnded
+     * native/posix_mutex.cc: PosixMutex::finishWait */
     if
     :: atomic { isStillNamed(d) -> becomeOwner(d) }
 #ifdef MUTANT_WAIT_ON

@@ -36,6 +36,8 @@ byte next = NONE;              /* next_, under nextMutex_ */
 byte file[3] = NONE;           /* the inode that a description has open */
 byte owned = NONE;             /* files_[0] or files_[1] */
 byte waitingFile;
+bool looked;                   /* the waiter's thread has looked at its file at the end of this wait */
+bool sawNamed;                 /* waitedFileIsNamed_ */
 
 /* FlockWaiter */
 mtype phase = idle;
@@ -44,6 +46,7 @@ bool spawned;
 bool expired;
 bool alive;                    /* the thread, by the kernel's word: what a join waits for */
 bool cancelled;                /* pthread_cancel was called for it */
+bool ending;                   /* its lock ending_ */
 
 bool woken[THREADS];           /* its doorbell rings */
 bool patient[THREADS];         /* will wait until it is served */
@@ -83,11 +86,21 @@ inline startWait() {
 #endif
     job = waitingFile;
     phase = waitingPhase;
+    looked = false;
     if
     :: !spawned -> spawned = true; alive = true
     :: else
     fi
   }
+}
+
+/* native/flock_waiter.cc: FlockWaiter::finish */
+inline finish() {
+#ifdef MUTANT_FINISH_WAITS_NOT
+  phase = idle
+#else
+  atomic { !ending -> phase = idle }
+#endif
 }
 
 /* native/posix_mutex.cc: PosixMutex::cancelWait
@@ -102,7 +115,7 @@ inline cancelWait() {
         !alive;
         atomic { cancelled = false; spawned = false; phase = idle }
      fi
-  :: atomic { phase == endedPhase -> phase = idle }
+  :: phase == endedPhase -> finish()
   fi;
 #ifndef MUTANT_CANCEL_KEEPS_LOCK
   unlockFile(waitingFile)
@@ -116,12 +129,13 @@ inline takeWaited(taker) {
   if
   :: !waiting || owner != NONE || phase != endedPhase
   :: waiting && owner == NONE && phase == endedPhase ->
-     phase = idle;
+     finish();
+     assert(looked);
      if
-     :: atomic { file[waitingFile] != named -> unlockFile(waitingFile); file[waitingFile] = NONE }
+     :: atomic { !sawNamed -> unlockFile(waitingFile); file[waitingFile] = NONE }
         startWait()
      :: atomic {
-          file[waitingFile] == named ->
+          sawNamed ->
           owned = waitingFile;
           waiting = false;
           line?first;
@@ -191,7 +205,8 @@ anew:
   :: !patient[t] -> goto cancel
   od;
 
-look: /* native/process_mutex.cc: ProcessMutex::deliver */
+look: /* native/process_mutex.cc: ProcessMutex::deliver
+       * native/process_mutex.cc: ProcessMutex::deliverPlain */
   lockMutex();
   takeWaited(t);
   if
@@ -304,10 +319,14 @@ settle:
   :: else
   fi;
 #endif
+  atomic { !ending -> ending = true }
   if
   :: atomic { phase == waitingPhase -> phase = endedPhase }
-  :: atomic { phase != waitingPhase -> assert(phase == calledOff); goto leave }
+  :: atomic { phase != waitingPhase -> assert(phase == calledOff); ending = false; goto leave }
   fi;
+#ifdef MUTANT_RING_UNDER_LOCK
+  lockMutex();
+#endif
 #ifndef MUTANT_RING_TOO_EARLY
   /* native/process_mutex.cc: ProcessMutex::onWaitEnded */
   first = next;
@@ -316,7 +335,12 @@ settle:
   :: else
   fi;
 #endif
-  atomic { first = 0; fd = 0; goto warm }
+#ifdef MUTANT_RING_UNDER_LOCK
+  unlockMutex();
+#endif
+  /* native/posix_mutex.cc: PosixMutex::flockEnded */
+  atomic { sawNamed = (file[fd] == named); looked = true }
+  atomic { ending = false; first = 0; fd = 0; goto warm }
 leave:
   atomic { first = 0; fd = 0; alive = false; goto absent }
 }

@@ -24,11 +24,17 @@ export interface NativeMutex {
   tryAcquire(purposeJson?: string): Token
   /** The id of an acquire in line; `dispatch` tells when there may be something to take. */
   enqueue(purposeJson?: string): number
+  /** The token of an acquire in line, should it get the mutex with nothing to tell of it. */
+  tokenOf(id: number): Token
+  /** Then it calls `resolve(lock)`; `dispatch` comes soon after, and `take` has the same token. Else `dispatch` comes first. */
+  handTo(id: number, resolve: (lock: object) => void, lock: object): void
   enqueueSync(purposeJson?: string): number
   /** Blocks the thread until there may be something to take. */
   waitSync(id: number, ms: number): void
   /** The outcome of an acquire in line. 0: it still waits. */
   take(id: number): Token
+  /** How long what was taken last had been in line. */
+  waitedMs(): number
   /** Takes an acquire out of the line; `takeBack` also out of a grant not taken yet. False: it has an outcome. */
   cancel(id: number, takeBack: boolean): boolean
   release(token: Token): void

@@ -20,7 +20,25 @@ const lost = new FinalizationRegistry<Estate>(({ native, token, mutexName }) => 
   )
 })
 
+let begin: (lock: MutexLock, token: Token, acquiredAt: number, waitedMs: number) => void
+let promise: (lock: MutexLock, settle: () => void) => void
+let discard: (lock: MutexLock) => void
 let undo: (lock: MutexLock) => void
+
+/** Says of an acquired lock how it was acquired. */
+export function describeLock(lock: MutexLock, token: Token, acquiredAt: number, waitedMs: number): void {
+  begin(lock, token, acquiredAt, waitedMs)
+}
+
+/** The lock of an acquire in line. `settle` calls {@link describeLock}, soon after the owner has it, or before somebody asks for it. */
+export function promiseLock(lock: MutexLock, settle: () => void): void {
+  promise(lock, settle)
+}
+
+/** The acquire came to nothing, and nobody has seen its lock. */
+export function discardLock(lock: MutexLock): void {
+  discard(lock)
+}
 
 /** Releases a lock that its owner has made no use of. What was abandoned before it is so after it: the next owner is told. */
 export function giveBack(lock: MutexLock): void {
@@ -38,34 +56,52 @@ export class MutexLock {
    * The previous owner ended without releasing. The lock is yours all the same, as in Win32: repair what the mutex protects.
    * Told to exactly one owner, never after a clean release.
    */
-  readonly abandoned: boolean
+  readonly abandoned: boolean = false
   /** Who abandoned it, where its record could be read. `undefined` unless {@link abandoned}. */
-  readonly previousOwner: OwnerInfo | undefined
-  /** How long the acquire took, in milliseconds. 0 when it did not have to wait. */
-  readonly waitedMs: number
+  readonly previousOwner: OwnerInfo | undefined = undefined
 
   readonly #native: NativeMutex
-  readonly #acquiredAt: number
   #token: Token
+  #acquiredAt = 0
+  #waitedMs = 0
+  #settle: (() => void) | undefined = undefined
   #reports = 0
 
   /** @internal */
-  constructor(mutexName: string, native: NativeMutex, token: Token, waitedMs: number) {
+  constructor(mutexName: string, native: NativeMutex, token: Token) {
     this.mutexName = mutexName
-    this.waitedMs = waitedMs
-    this.abandoned = isAbandoned(token)
-    this.previousOwner = this.abandoned ? parseOwnerRecord(native.previousOwner() ?? '') : undefined
     this.#native = native
     this.#token = token
-    this.#acquiredAt = performance.now()
     lost.register(this, { native, token, mutexName }, this)
   }
 
   static {
+    begin = (lock, token, acquiredAt, waitedMs) => {
+      lock.#settle = undefined
+      lock.#acquiredAt = acquiredAt
+      lock.#waitedMs = waitedMs
+      if (!isAbandoned(token)) return
+      const told: { -readonly [K in 'abandoned' | 'previousOwner']: MutexLock[K] } = lock
+      told.abandoned = true
+      told.previousOwner = parseOwnerRecord(lock.#native.previousOwner() ?? '')
+    }
+    promise = (lock, settle) => {
+      lock.#settle = settle
+    }
+    discard = (lock) => {
+      lock.#token = 0
+      lost.unregister(lock)
+    }
     undo = (lock) => {
       if (lock.abandoned) lock.#end((token) => lock.#native.giveBack(token))
       else lock.release()
     }
+  }
+
+  /** How long the acquire took, in milliseconds. 0 when it did not have to wait. */
+  get waitedMs(): number {
+    this.#settle?.()
+    return this.#waitedMs
   }
 
   /** Whether the lock was released. */
@@ -104,8 +140,10 @@ export class MutexLock {
     const token = this.#token
     if (token === 0) return
     this.#token = 0
-    lost.unregister(this)
+    // First: others wait for it.
     release(token)
+    this.#settle?.()
+    lost.unregister(this)
     tell('release', () => ({ mutex: this.mutexName, heldMs: performance.now() - this.#acquiredAt }))
   }
 

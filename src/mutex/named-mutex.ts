@@ -5,7 +5,7 @@ import { checkNotEnclosed, runEnclosed, selfBlockingError } from './deadlock.ts'
 import { MutexError, type MutexTimeoutError } from './errors.ts'
 import { platform } from './location.ts'
 import { lockHome } from './lock-home.ts'
-import { MutexLock } from './mutex-lock.ts'
+import { describeLock, discardLock, MutexLock, promiseLock } from './mutex-lock.ts'
 import { parseMutexName } from './mutex-name.ts'
 import { toMutexError } from './native-failure.ts'
 import {
@@ -21,7 +21,7 @@ import {
 import { type OwnerInfo, ownerJson, parseOwnerRecord, purposeJson } from './owner-info.ts'
 import { currentProcess, isRunning } from './process-identity.ts'
 import { warnUnrecorded } from './record-warning.ts'
-import { tell } from './telemetry.ts'
+import { channels, tell } from './telemetry.ts'
 import { timeoutError } from './timeout-error.ts'
 
 export interface NamedMutexOptions {
@@ -267,15 +267,20 @@ export class NamedMutex {
   }
 
   #lock(token: Token, waitedMs: number, purpose: string | undefined): MutexLock {
+    const lock = new MutexLock(this.name, this.#native, token)
+    this.#acquired(lock, token, performance.now(), waitedMs, purpose)
+    return lock
+  }
+
+  #acquired(lock: MutexLock, token: Token, acquiredAt: number, waitedMs: number, purpose: string | undefined): void {
     if (isUnrecorded(token)) warnUnrecorded(this.#native.recordFailure())
-    const lock = new MutexLock(this.name, this.#native, token, waitedMs)
+    describeLock(lock, token, acquiredAt, waitedMs)
     const why = purpose === undefined ? {} : { purpose }
     tell('acquire', () => ({ mutex: this.name, ...why, waitedMs, abandoned: lock.abandoned }))
     if (lock.abandoned) {
       const { previousOwner } = lock
       tell('abandoned', () => ({ mutex: this.name, ...(previousOwner === undefined ? {} : { previousOwner }) }))
     }
-    return lock
   }
 
   /** For messages: who can't be told, for example for want of a descriptor, must not turn a timeout into another error. */
@@ -309,6 +314,7 @@ export class NamedMutex {
   ): Promise<MutexLock> {
     const startedAt = performance.now()
     const id = this.#native.enqueue(purposeJson(purpose))
+    const lock = new MutexLock(this.name, this.#native, this.#native.tokenOf(id))
     return new Promise<MutexLock>((resolve, reject) => {
       let timer: NodeJS.Timeout | undefined
       const cleanUp = () => {
@@ -320,6 +326,7 @@ export class NamedMutex {
       const callOff = (takeBack: boolean): boolean => {
         if (!this.#native.cancel(id, takeBack)) return false
         cleanUp()
+        discardLock(lock)
         return true
       }
       const fail = (error: unknown) => {
@@ -339,13 +346,22 @@ export class NamedMutex {
           token = this.#guard(() => this.#native.take(id))
         } catch (error) {
           cleanUp()
+          discardLock(lock)
           return reject(error)
         }
         if (token === 0) return
         cleanUp()
-        resolve(this.#lock(token, performance.now() - startedAt, purpose))
+        const waitedMs = this.#native.waitedMs()
+        this.#acquired(lock, token, startedAt + waitedMs, waitedMs, purpose)
+        resolve(lock)
       }
       pending.set(id, settle)
+      // A plain grant resolves the promise before it is settled: that is what the next owner waits for, and all who come after it. Only
+      // where somebody listens it must be told before the owner goes on.
+      if (!channels.acquire.hasSubscribers) {
+        promiseLock(lock, settle)
+        this.#native.handTo(id, resolve as (lock: object) => void, lock)
+      }
       this.#waits.add(fail)
       if (signal !== undefined) {
         allowManyWaits(signal)
