@@ -17,10 +17,11 @@ import { PEERS, peerNamed } from './support/peer-list.ts'
 import { describeMachine } from './support/peer-machine.ts'
 import { svg } from './support/peer-plot.ts'
 import { markdown, type Notes, type Run } from './support/peer-report.ts'
+import { steps } from './support/peer-steps.ts'
 import { pool, waitingCpu } from './support/peer-waiting.ts'
 
 const ROUNDS = 3
-const MEASUREMENTS: readonly Measurement[] = [pair, handOff, fairness, recovery, waitingCpu, pool, blockedOwner]
+const MEASUREMENTS: readonly Measurement[] = [pair, handOff, steps, fairness, recovery, waitingCpu, pool, blockedOwner]
 
 const checkout = fileURLToPath(new URL('../..', import.meta.url))
 const { values: options } = parseArgs({

@@ -52,6 +52,10 @@ int createFile(const MutexLocation& location) {
   static std::atomic<unsigned> counter{0};
   const std::string& path = location.path;
   const mode_t mode = location.ownDirectory.empty() ? kGlobalMode : kLocalMode;
+  const int made = createWhole(path, mode);
+  if (made != ENOTSUP) return made;
+
+  // By way of another name, which a process leaves behind that is killed before the rename.
   const std::string temporary =
       path.substr(0, path.rfind('/') + 1) + ".os-mutex~" + std::to_string(::getpid()) + "." + std::to_string(counter++);
 

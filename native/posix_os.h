@@ -5,8 +5,13 @@
 #include <sys/stat.h>
 
 #include <atomic>
+#include <string>
 
 namespace os_mutex {
+
+// Makes an empty file of this mode, which appears under its name whole, and has no other name before. 0 or errno: EEXIST when
+// something is there, ENOTSUP where there is no such way.
+int createWhole(const std::string& path, mode_t mode);
 
 // rename(2) that fails with EEXIST instead of replacing. 0 or errno.
 int renameNoReplace(const char* from, const char* to);

@@ -41,6 +41,8 @@ void installHandler() {
 
 }  // namespace
 
+int createWhole(const std::string&, mode_t) { return ENOTSUP; }
+
 int renameNoReplace(const char* from, const char* to) {
   return ::renamex_np(from, to, RENAME_EXCL) == 0 ? 0 : errno;
 }

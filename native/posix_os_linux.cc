@@ -65,6 +65,15 @@ bool deviceIsTold(int fd) {
 
 }  // namespace
 
+// By the file's number in /proc, since linkat(AT_EMPTY_PATH) wants a privilege before Linux 6.10.
+int createWhole(const std::string& path, mode_t mode) {
+  const Descriptor file(::open(path.substr(0, path.rfind('/') + 1).c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, mode));
+  if (!file || ::fchmod(file.get(), mode) != 0) return ENOTSUP;
+  const std::string unnamed = "/proc/self/fd/" + std::to_string(file.get());
+  if (::linkat(AT_FDCWD, unnamed.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) == 0) return 0;
+  return errno == EEXIST ? EEXIST : ENOTSUP;
+}
+
 int renameNoReplace(const char* from, const char* to) {
   return ::syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0 ? 0 : errno;
 }

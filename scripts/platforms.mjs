@@ -1,6 +1,6 @@
 // `npm run test:platforms [-- words]`: runs the tests on other runtimes and platforms, and prints a table of what came out.
 // A word is a part of a target's name, a suite (mutex, gate, faults, pack), or a part of a test file's name. See docs/platforms.md.
-import { writeFileSync } from 'node:fs'
+import { readdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { packFolder, prepare } from './pack-test/prepare.mjs'
 import { runPrograms } from './pack-test/programs.mjs'
@@ -20,6 +20,15 @@ const isTarget = (word) => targets.some(({ name }) => name.includes(word))
 const targetWords = words.filter(isTarget)
 const suiteWords = words.filter((word) => suites.includes(word))
 const fileWords = words.filter((word) => !isTarget(word) && !suites.includes(word))
+const testFiles = readdirSync(path.join(root, 'test')).filter((file) => file.endsWith('.test.ts'))
+const unknown = fileWords.find((word) => !testFiles.some((file) => file.includes(word)))
+if (unknown !== undefined) {
+  console.error(
+    `"${unknown}" is part of no target's name, no suite (${suites.join(', ')}), and part of no test file's name.`,
+  )
+  console.error(`The targets: ${targets.map(({ name }) => name).join(', ')}`)
+  process.exit(1)
+}
 const asked = suiteWords.length > 0 ? suiteWords : fileWords.length > 0 ? ['mutex', 'gate', 'faults'] : suites
 const wants = (suite) => asked.includes(suite)
 const chosen = targets.filter(({ name, byHand }) =>

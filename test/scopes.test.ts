@@ -4,14 +4,18 @@ import { once } from 'node:events'
 import {
   chmodSync,
   chownSync,
+  closeSync,
+  constants,
   linkSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
   symlinkSync,
   utimesSync,
+  watch,
   writeFileSync,
 } from 'node:fs'
 import { createServer } from 'node:net'
@@ -28,6 +32,17 @@ const isWindows = process.platform === 'win32'
 const onPosix = isWindows
   ? { skip: 'lock files, their modes and owners are POSIX: win32-security and win32-record have their like' }
   : {}
+const O_TMPFILE = 0o20_000_000 | constants.O_DIRECTORY
+
+function hasUnnamedFiles(directory: string): boolean {
+  try {
+    closeSync(openSync(directory, O_TMPFILE | constants.O_RDWR))
+    return true
+  } catch {
+    return false
+  }
+}
+
 const modeOf = (path: string) => statSync(path).mode & 0o7777
 
 for (const umask of [0o000, 0o022, 0o077, 0o777]) {
@@ -58,6 +73,27 @@ for (const umask of [0o000, 0o022, 0o077, 0o777]) {
     },
   )
 }
+
+// What a process leaves that is killed while it makes a lock file is what it has named by then.
+test('on Linux a lock file has no other name before its own', async (t) => {
+  await using folder = new LockFolder()
+  if (process.platform !== 'linux') return t.skip('other systems rename it')
+  if (!hasUnnamedFiles(folder.path)) return t.skip(`the file system of ${folder.path} has no O_TMPFILE: it is renamed`)
+  const names = new Set<string>()
+  const watcher = watch(folder.path)
+  const seen = new Promise<void>((resolve) => {
+    watcher.on('change', (_, file) => {
+      // What has no name is told by its inode number.
+      if (!/^#\d+$/.test(String(file))) names.add(String(file))
+      if (file === basename(folder.fileOf(name))) resolve()
+    })
+  })
+  const lock = await folder.mutex(name).acquire()
+  await seen
+  watcher.close()
+  lock.release()
+  assert.deepEqual([...names], [basename(folder.fileOf(name))])
+})
 
 test('two users share a Global mutex: exclusion, records, waiting and abandonment', withSecondUser, async () => {
   await using folder = new LockFolder().openToAll()

@@ -11,15 +11,23 @@ const KILLS = 10
 const BUDGET_MS = 3000
 const LIMIT_MS = 20_000
 
+/** Stamps in ns of the monotonic clock, and the pids of the two. */
+export interface HandOff {
+  readonly from: number
+  readonly to: number
+  readonly released: number
+  readonly acquired: number
+}
+
 interface Turns {
-  readonly handOffsUs: readonly number[]
+  readonly handOffs: readonly HandOff[]
   /** Turns that began before another had ended. */
   readonly overlaps: number
 }
 
 /** All but the first wait, the first releases, and each hands on to the next until all have had their turn. */
-async function handOn(peer: Peer, folder: string, [first, ...others]: readonly Party[]): Promise<Turns> {
-  if (first === undefined) return { handOffsUs: [], overlaps: 0 }
+export async function handOn(peer: Peer, folder: string, [first, ...others]: readonly Party[]): Promise<Turns> {
+  if (first === undefined) return { handOffs: [], overlaps: 0 }
   await first.ask(LIMIT_MS, 'acquire')
   const answerAfterMs = others.length === 1 ? 0 : 5 + others.length / 2
   const begin = async (party: Party) => {
@@ -30,16 +38,21 @@ async function handOn(peer: Peer, folder: string, [first, ...others]: readonly P
   await Promise.all(others.map(begin))
   await untilWaiting(peer, folder, others.length)
   let released = Number(await first.ask(LIMIT_MS, 'release'))
-  const lines = await Promise.all(others.map((party) => party.next(LIMIT_MS)))
-  const turns = lines.map((line) => line.split(' ').map(Number)).sort(([a = 0], [b = 0]) => a - b)
-  const handOffsUs: number[] = []
+  const turn = async (party: Party) => {
+    const [acquired = 0, end = 0] = (await party.next(LIMIT_MS)).split(' ').map(Number)
+    return { acquired, end, by: party.pid }
+  }
+  const turns = (await Promise.all(others.map(turn))).sort((a, b) => a.acquired - b.acquired)
+  const handOffs: HandOff[] = []
+  let from = first.pid
   let overlaps = 0
-  for (const [acquired = 0, end = 0] of turns) {
+  for (const { acquired, end, by } of turns) {
     if (acquired < released) overlaps++
-    else handOffsUs.push((acquired - released) / 1000)
+    else handOffs.push({ from, to: by, released, acquired })
+    from = by
     released = Math.max(released, end)
   }
-  return { handOffsUs, overlaps }
+  return { handOffs, overlaps }
 }
 
 async function handOffs(bench: Bench, peer: Peer): Promise<void> {
@@ -54,10 +67,10 @@ async function handOffs(bench: Bench, peer: Peer): Promise<void> {
         const end = performance.now() + BUDGET_MS
         let count = 0
         do {
-          const { handOffsUs, overlaps } = await handOn(peer, folder, parties)
-          bench.figures.add(peer, figure, ...handOffsUs)
+          const { handOffs, overlaps } = await handOn(peer, folder, parties)
+          bench.figures.add(peer, figure, ...handOffs.map(({ released, acquired }) => (acquired - released) / 1000))
           bench.figures.add(peer, 'overlaps', overlaps)
-          count += handOffsUs.length
+          count += handOffs.length
         } while (count < HAND_OFFS && performance.now() < end)
       })
       const missing = bench.figures.missing(peer, figure)

@@ -1,10 +1,11 @@
 // The report, as Markdown.
 import type { Peer } from '../peers/peer.ts'
-import { type Figure, type Figures, SIZES } from './peer-figures.ts'
+import { type Figure, type Figures, SIZES, STEPS } from './peer-figures.ts'
 import { FLOOR } from './peer-list.ts'
 import type { Machine } from './peer-machine.ts'
 import { STAT_LIMIT } from './peer-pool.ts'
 import { shortfalls, statRatio } from './peer-shortfalls.ts'
+import { hasSteps } from './peer-steps.ts'
 import { digits } from './statistics.ts'
 
 export interface Run {
@@ -64,6 +65,27 @@ function handOffTable(figures: Figures, peers: readonly Peer[]): string {
     times(quotient(figures.median(peer, 'handOffUs128'), figures.median(peer, 'handOffUs2'))),
   ])
   return table(['', ...SIZES.map((size) => `${size} processes`), '128 ÷ 2'], rows)
+}
+
+function stepsTable(figures: Figures, peers: readonly Peer[]): string {
+  const rows = peers.filter(hasSteps).map((peer) => {
+    const medians = STEPS.map((step) => figures.median(peer, `${step}Us`))
+    const sum = medians.reduce<number>((sum, one) => sum + (one ?? Number.NaN), 0)
+    return [
+      peer.name,
+      ...STEPS.map((step) => cell(figures, peer, `${step}Us`, span)),
+      Number.isNaN(sum) ? '–' : span(sum),
+    ]
+  })
+  const head = [
+    'release, up to its system call',
+    'the kernel wakes the waiting thread',
+    'that thread, until it rings',
+    'the kernel wakes the event loop',
+    "up to the next owner's first step",
+    'sum',
+  ]
+  return table(['', ...head], rows)
 }
 
 function aloneTable(figures: Figures, peers: readonly Peer[]): string {
@@ -172,6 +194,9 @@ export function markdown(figures: Figures, peers: readonly Peer[], run: Run, not
     '![Hand-off by the number of processes](mutex.svg)',
     handOffTable(figures, peers),
     ...note('hand-off'),
+    "Where that time goes: the medians of the steps among 8 processes, by the kernel's own trace of the system calls, which costs some time itself.",
+    stepsTable(figures, peers),
+    ...note('steps'),
     '## Alone, after a death, and in a wait',
     aloneTable(figures, peers),
     ...note('pair'),

@@ -73,7 +73,7 @@ inline unlock(d) {
 }
 
 /* native/lock_file.cc: LockFile::open
- * native/lock_file.cc: createFile. Its rename replaces nothing: one maker wins, the others look again. */
+ * native/lock_file.cc: createFile. It replaces nothing: one maker wins, the others look again. */
 inline open(d) {
   do
   :: file[d] != NONE -> break
