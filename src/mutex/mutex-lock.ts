@@ -57,13 +57,13 @@ export class MutexLock {
    * Told to exactly one owner, never after a clean release.
    */
   readonly abandoned: boolean = false
-  /** Who abandoned it, where its record could be read. `undefined` unless {@link abandoned}. */
-  readonly previousOwner: OwnerInfo | undefined = undefined
 
   readonly #native: NativeMutex
   #token: Token
   #acquiredAt = 0
   #waitedMs = 0
+  // Read on demand: for a repair that can begin without it, its parsing would be the longest part of the way here.
+  #previous: string | OwnerInfo | undefined = undefined
   #settle: (() => void) | undefined = undefined
   #reports = 0
 
@@ -81,9 +81,9 @@ export class MutexLock {
       lock.#acquiredAt = acquiredAt
       lock.#waitedMs = waitedMs
       if (!isAbandoned(token)) return
-      const told: { -readonly [K in 'abandoned' | 'previousOwner']: MutexLock[K] } = lock
+      const told: { -readonly [K in 'abandoned']: MutexLock[K] } = lock
       told.abandoned = true
-      told.previousOwner = parseOwnerRecord(lock.#native.previousOwner() ?? '')
+      lock.#previous = lock.#native.previousOwner()
     }
     promise = (lock, settle) => {
       lock.#settle = settle
@@ -96,6 +96,12 @@ export class MutexLock {
       if (lock.abandoned) lock.#end((token) => lock.#native.giveBack(token))
       else lock.release()
     }
+  }
+
+  /** Who abandoned it, where its record could be read. `undefined` unless {@link abandoned}. */
+  get previousOwner(): OwnerInfo | undefined {
+    if (typeof this.#previous === 'string') this.#previous = parseOwnerRecord(this.#previous)
+    return this.#previous
   }
 
   /** How long the acquire took, in milliseconds. 0 when it did not have to wait. */

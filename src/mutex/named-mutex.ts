@@ -278,8 +278,10 @@ export class NamedMutex {
     const why = purpose === undefined ? {} : { purpose }
     tell('acquire', () => ({ mutex: this.name, ...why, waitedMs, abandoned: lock.abandoned }))
     if (lock.abandoned) {
-      const { previousOwner } = lock
-      tell('abandoned', () => ({ mutex: this.name, ...(previousOwner === undefined ? {} : { previousOwner }) }))
+      tell('abandoned', () => {
+        const { previousOwner } = lock
+        return { mutex: this.name, ...(previousOwner === undefined ? {} : { previousOwner }) }
+      })
     }
   }
 
