@@ -11,5 +11,11 @@ export const withTerminate = unlessDeno(
 export const withPortClose = unlessDeno('a worker has no parentPort.close()')
 export const withSignals = unlessDeno('child.kill(), whatever the signal, closes the IPC channel')
 export const withPromptSend = unlessDeno('process.send() is not heard of a child that is busy until it exits')
-export const withSecondEvaluation =
-  process.versions.bun === undefined ? {} : { skip: 'Bun evaluates no module a second time' }
+
+const isBun = process.versions.bun !== undefined
+export const withSecondEvaluation = isBun ? { skip: 'Bun evaluates no module a second time' } : {}
+export const withTimersTold =
+  isDeno || isBun ? { skip: 'Deno and Bun: process.getActiveResourcesInfo() does not tell of each timer' } : {}
+export const withUndici = isBun
+  ? { skip: 'Bun puts an undici of its own in its place, which downloads cannot use' }
+  : {}
