@@ -180,13 +180,14 @@ bool MutexObject::settle(RequestId id) {
   if (found == pending_.end()) return false;
   Pending& pending = found->second;
   Request& request = *pending.request;
-  if (pending.settled || pending.resolve.IsEmpty()) return false;
+  if (pending.token != 0 || pending.resolve.IsEmpty()) return false;
   if (!mutex_->deliverPlain(request, compose(pending.purpose))) return false;
-  acquire(request.hold, request.acquired);
+  const double token = acquire(request.hold, request.acquired);
   pending.deliveredAt = Clock::now();
   const napi_value lock = pending.lock.Value();
   if (napi_call_function(Env(), Env().Undefined(), pending.resolve.Value(), 1, &lock, nullptr) == napi_ok) {
-    return pending.settled = true;
+    pending.token = token;
+    return true;
   }
   // JavaScript can't run any more, and its owner will never hear of it. Nothing was to tell of it before, so this leaves nothing, too.
   mutex_->release(request.hold, Release::clean);
@@ -211,21 +212,24 @@ Napi::Value MutexObject::waitedMs(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value MutexObject::take(const Napi::CallbackInfo& info) {
-  double token = 0;
   const auto found = pendingAt(info);
-  if (found == pending_.end()) return Napi::Number::New(info.Env(), token);
+  if (found == pending_.end()) return Napi::Number::New(info.Env(), 0);
   Pending& pending = found->second;
   Request& request = *pending.request;
-  switch (pending.settled ? Request::State::delivered : mutex_->deliver(request, compose(pending.purpose))) {
-    case Request::State::delivered:
-      token = pending.settled ? static_cast<double>(request.hold * 4) : acquire(request.hold, request.acquired);
-      waited_ = (pending.settled ? pending.deliveredAt : Clock::now()) - pending.since;
-      break;
-    case Request::State::failed: toError(info.Env(), request.failure).ThrowAsJavaScriptException(); break;
-    case Request::State::queued:  // woken in vain
-    case Request::State::granted:
-    case Request::State::ended: return Napi::Number::New(info.Env(), token);
+  if (pending.token == 0) {
+    switch (mutex_->deliver(request, compose(pending.purpose))) {
+      case Request::State::delivered:
+        pending.token = acquire(request.hold, request.acquired);
+        pending.deliveredAt = Clock::now();
+        break;
+      case Request::State::failed: toError(info.Env(), request.failure).ThrowAsJavaScriptException(); break;
+      case Request::State::queued:  // woken in vain
+      case Request::State::granted:
+      case Request::State::ended: return Napi::Number::New(info.Env(), 0);
+    }
   }
+  const double token = pending.token;
+  waited_ = pending.deliveredAt - pending.since;
   environment_->forget(found->first);
   pending_.erase(found);
   dropIfDone();

@@ -60,7 +60,7 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject> {
     Clock::time_point since;
     Napi::FunctionReference resolve;
     Napi::ObjectReference lock;
-    bool settled = false;  // its promise is resolved
+    double token = 0;  // once delivered
     Clock::time_point deliveredAt;
   };
 

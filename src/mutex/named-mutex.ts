@@ -305,8 +305,8 @@ export class NamedMutex {
     return timeoutError(this.name, timeoutMs, owner)
   }
 
-  // Exactly one of four ends it: the grant (or failure) told by dispatch, the timer, the signal, or close(). All run on this
-  // thread, so the first to come takes the others away. The grant may have been made on another thread and not be told yet:
+  // Exactly one of four ends it: the grant (or failure), the timer, the signal, or close(). All run on this thread, so the first to come
+  // takes the others away. (Where the addon resolves the promise itself, they go a little later: by then they find nothing to call off.) The grant may have been made on another thread and not be told yet:
   // a timer then lets it win, since to refuse a lock that is there helps nobody; a signal or close() gives it back, unseen.
   #wait(
     timeoutMs: number,
