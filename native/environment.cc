@@ -22,6 +22,7 @@ void Doorbell::open(napi_threadsafe_function function) { function_ = function; }
 void Doorbell::ring(RequestId id) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (function_ == nullptr) return;
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the number itself travels, and nobody looks through it.
   napi_call_threadsafe_function(function_, reinterpret_cast<void*>(static_cast<uintptr_t>(id)), napi_tsfn_nonblocking);
 }
 
