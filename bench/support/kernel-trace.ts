@@ -1,8 +1,10 @@
 // The kernel's own account of system calls: ftrace. Needs root and tracefs.
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { Unmeasured } from './peer-process.ts'
 
-const TRACEFS = '/sys/kernel/tracing'
+const INSTANCES = '/sys/kernel/tracing/instances'
+// A buffer and settings of its own: whatever else traces on this machine is left as it is.
+const INSTANCE = `${INSTANCES}/os-mutex-${process.pid}`
 const BUFFER_KIB = 16_384
 
 /** The numbers of the system calls that take part in a hand-off. */
@@ -21,7 +23,7 @@ export interface Call {
 }
 
 function put(file: string, text: string): void {
-  writeFileSync(`${TRACEFS}/${file}`, text)
+  writeFileSync(`${INSTANCE}/${file}`, text)
 }
 
 // As in:        node-21367   (  21367) [000] ..... 52655.990388: sys_enter: NR 73 (12, 6, 7fff42305dc0, d, 7fff42305d90, 0)
@@ -47,28 +49,28 @@ function parse(trace: string, names: ReadonlyMap<number, string>): Call[] {
 /** What was called while `during` ran, in order. */
 export async function traced(during: () => Promise<void>): Promise<readonly Call[]> {
   const numbers = NUMBERS[process.arch]
-  if (numbers === undefined || process.getuid?.() !== 0 || !existsSync(`${TRACEFS}/trace`))
+  if (numbers === undefined || process.getuid?.() !== 0 || !existsSync(INSTANCES))
     throw new Unmeasured('needs root and tracefs (`mount -t tracefs none /sys/kernel/tracing`)')
   const names = new Map(Object.entries(numbers).map(([name, number]) => [number, name]))
   const filter = [...names.keys()].map((number) => `id == ${number}`).join(' || ')
-  const events = ['raw_syscalls/sys_enter', 'raw_syscalls/sys_exit']
-  put('trace_clock', 'mono')
-  put('buffer_size_kb', String(BUFFER_KIB))
-  put('options/record-tgid', '1')
-  put('trace', '')
-  for (const event of events) {
-    put(`events/${event}/filter`, filter)
-    put(`events/${event}/enable`, '1')
-  }
-  put('tracing_on', '1')
+  const remove = () => rmdirSync(INSTANCE)
+  mkdirSync(INSTANCE)
+  process.once('exit', remove) // an interrupted run would go on tracing
   try {
-    await during()
-  } finally {
     put('tracing_on', '0')
-    for (const event of events) {
-      put(`events/${event}/enable`, '0')
-      put(`events/${event}/filter`, '0')
+    put('trace_clock', 'mono')
+    put('buffer_size_kb', String(BUFFER_KIB))
+    put('options/record-tgid', '1')
+    for (const event of ['sys_enter', 'sys_exit']) {
+      put(`events/raw_syscalls/${event}/filter`, filter)
+      put(`events/raw_syscalls/${event}/enable`, '1')
     }
+    put('tracing_on', '1')
+    await during()
+    put('tracing_on', '0')
+    return parse(readFileSync(`${INSTANCE}/trace`, 'latin1'), names)
+  } finally {
+    process.off('exit', remove)
+    remove()
   }
-  return parse(readFileSync(`${TRACEFS}/trace`, 'latin1'), names)
 }
