@@ -24,23 +24,23 @@
       "conditions": [
         ["OS!='win'", {
           "sources": [
-            "native/courtesy.cc",
-            "native/flock_waiter.cc",
-            "native/lock_file.cc",
-            "native/posix_mutex.cc",
-            "native/preallocate_posix.cc"
+            "native/posix/courtesy.cc",
+            "native/posix/flock_waiter.cc",
+            "native/posix/lock_file.cc",
+            "native/posix/mutex.cc",
+            "native/posix/preallocate.cc"
           ]
         }],
         ["OS=='win'", {
-          # Not native/win32_node_api.cc: node-gyp brings a hook of its own for Visual C++.
+          # Not native/win32/node_api.cc: node-gyp brings a hook of its own for Visual C++.
           "sources": [
-            "native/owner_thread.cc",
-            "native/preallocate_win32.cc",
-            "native/process_identity_win32.cc",
-            "native/record_file.cc",
-            "native/win32_handle.cc",
-            "native/win32_mutex.cc",
-            "native/win32_security.cc"
+            "native/win32/owner_thread.cc",
+            "native/win32/preallocate.cc",
+            "native/win32/process_identity.cc",
+            "native/win32/record_file.cc",
+            "native/win32/handle.cc",
+            "native/win32/mutex.cc",
+            "native/win32/security.cc"
           ],
           "defines": ["NOMINMAX", "UNICODE", "WIN32_LEAN_AND_MEAN", "_WIN32_WINNT=0x0A00"],
           "libraries": ["-ladvapi32.lib"],
@@ -48,11 +48,11 @@
           "msvs_settings": {"VCCLCompilerTool": {"ExceptionHandling": 1, "AdditionalOptions": ["/utf-8"]}}
         }],
         ["OS=='linux'", {
-          "sources": ["native/posix_os_linux.cc", "native/process_identity_linux.cc"],
+          "sources": ["native/posix/os_linux.cc", "native/posix/process_identity_linux.cc"],
           "defines": ["_GNU_SOURCE"]
         }],
         ["OS=='mac'", {
-          "sources": ["native/posix_os_darwin.cc", "native/process_identity_darwin.cc"],
+          "sources": ["native/posix/os_darwin.cc", "native/posix/process_identity_darwin.cc"],
           "xcode_settings": {
             "CLANG_CXX_LANGUAGE_STANDARD": "c++17",
             "GCC_ENABLE_CPP_EXCEPTIONS": "NO",

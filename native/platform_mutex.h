@@ -1,5 +1,5 @@
 // The seam between platforms: what the rest of the addon may ask of the operating system's named mutex.
-// Behind it stand posix_mutex.cc (Linux, macOS) and win32_mutex.cc. Nothing on this side of the seam names an OS call.
+// Behind it stand posix/ (Linux, macOS) and win32/. Nothing on this side of the seam names an OS call.
 #pragma once
 
 #include <memory>

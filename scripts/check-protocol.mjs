@@ -162,7 +162,7 @@ function said(cwd, command, args) {
 
 /** Every function that a model names must be there: the model is of that code. */
 function checkCitations(name, text) {
-  const cited = [...text.matchAll(/(native\/\w+\.(?:cc|h)): ([\w:]*\w)/g)]
+  const cited = [...text.matchAll(/(native\/[\w/]+\.(?:cc|h)): ([\w:]*\w)/g)]
   if (cited.length === 0) problems.push(`${name} names none of the code that it models`)
   for (const [, file, what] of cited) {
     const source = path.join(root, file)

@@ -59,7 +59,9 @@ function undefinedOptions(log) {
 }
 
 function sourceNames() {
-  return readdirSync(path.join(root, 'native')).map((name) => name.replaceAll('.', '\\.'))
+  return readdirSync(path.join(root, 'native'), { recursive: true })
+    .filter((name) => /\.(cc|h)$/.test(name))
+    .map((name) => name.replaceAll('.', '\\.'))
 }
 
 const asked = process.argv.slice(2)

@@ -42,7 +42,7 @@ function whenChanged(stampName, files, step) {
 }
 
 function filesIn(directory) {
-  return readdirSync(path.join(root, directory))
+  return readdirSync(path.join(root, directory), { recursive: true })
     .map((name) => path.join(directory, name))
     .filter((file) => statSync(path.join(root, file)).isFile())
     .sort()

@@ -16,7 +16,7 @@ bool waits;
 
 #define comesAgain (queued && lastOwner == hog)
 
-/* native/courtesy.cc: Courtesy::mustStepAside */
+/* native/posix/courtesy.cc: Courtesy::mustStepAside */
 inline mustStepAside(must) {
   if
   :: !comesAgain -> must = false
@@ -34,12 +34,12 @@ inline mustStepAside(must) {
   fi
 }
 
-/* native/posix_mutex.cc: PosixMutex::tryLock, again and again */
+/* native/posix/mutex.cc: PosixMutex::tryLock, again and again */
 active proctype tight() {
   bool must = false;
 end:
   do
-  :: /* native/courtesy.h: isSteppingAside */
+  :: /* native/posix/courtesy.h: isSteppingAside */
 #ifndef MUTANT_TAKE_BEFORE_LOOK
      if
      :: must -> mustStepAside(must)
@@ -71,7 +71,7 @@ active proctype patient() {
   :: rounds < ROUNDS ->
      rounds++;
      waits = true;
-     /* native/courtesy.cc: Courtesy::queueUp */
+     /* native/posix/courtesy.cc: Courtesy::queueUp */
 #ifdef MUTANT_MARK_FIRST
      queued = true;
      atomic { !exclusive -> shared = true }
@@ -81,10 +81,10 @@ active proctype patient() {
 #endif
      /* Who has marked the file while it has its place is seen by all who come until it leaves. */
      assert(queued);
-     /* native/posix_os_linux.cc: interruptibleFlock */
+     /* native/posix/os_linux.cc: interruptibleFlock */
      atomic { locked == nobody -> locked = waiter }
      assert(queued);
-     /* native/courtesy.cc: Courtesy::leaveQueue */
+     /* native/posix/courtesy.cc: Courtesy::leaveQueue */
      shared = false;
      atomic { lastOwner = waiter; waits = false }
      locked = nobody

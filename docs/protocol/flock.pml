@@ -72,8 +72,8 @@ inline unlock(d) {
   }
 }
 
-/* native/lock_file.cc: LockFile::open
- * native/lock_file.cc: createFile. It replaces nothing: one maker wins, the others look again. */
+/* native/posix/lock_file.cc: LockFile::open
+ * native/posix/lock_file.cc: createFile. It replaces nothing: one maker wins, the others look again. */
 inline open(d) {
   do
   :: file[d] != NONE -> break
@@ -87,7 +87,7 @@ inline open(d) {
   od
 }
 
-/* native/lock_file.cc: LockFile::isStillNamed. Who finds itself so named owns. */
+/* native/posix/lock_file.cc: LockFile::isStillNamed. Who finds itself so named owns. */
 inline becomeOwner(d) {
   owner[d] = true;
   assert(exclusive)
@@ -119,7 +119,7 @@ next:
       fi
     }
 
-try: /* native/posix_mutex.cc: PosixMutex::tryLock */
+try: /* native/posix/mutex.cc: PosixMutex::tryLock */
     open(d);
     if
     :: atomic { locked[file[d]] == NONE -> locked[file[d]] = d }
@@ -131,15 +131,15 @@ try: /* native/posix_mutex.cc: PosixMutex::tryLock */
     fi;
     goto granted;
 
-wait: /* native/posix_mutex.cc: PosixMutex::startWait */
+wait: /* native/posix/mutex.cc: PosixMutex::startWait */
     open(d);
-    /* native/flock_waiter.cc: FlockWaiter::run. Before, in and after the call it may be called off. */
+    /* native/posix/flock_waiter.cc: FlockWaiter::run. Before, in and after the call it may be called off. */
     if
     :: atomic { locked[file[d]] == NONE -> locked[file[d]] = d }
     :: goto calledOff
     fi;
-    /* native/posix_mutex.cc: PosixMutex::flockEnded
-     * native/posix_mutex.cc: PosixMutex::finishWait */
+    /* native/posix/mutex.cc: PosixMutex::flockEnded
+     * native/posix/mutex.cc: PosixMutex::finishWait */
     if
     :: atomic { isStillNamed(d) -> becomeOwner(d) }
 #ifdef MUTANT_WAIT_ON
@@ -151,7 +151,7 @@ wait: /* native/posix_mutex.cc: PosixMutex::startWait */
     fi;
     goto granted;
 
-calledOff: /* native/posix_mutex.cc: PosixMutex::cancelWait. A lock that came in that moment is given back. */
+calledOff: /* native/posix/mutex.cc: PosixMutex::cancelWait. A lock that came in that moment is given back. */
     atomic {
 #ifndef MUTANT_CANCEL_KEEPS_LOCK
       unlock(d);
@@ -161,9 +161,9 @@ calledOff: /* native/posix_mutex.cc: PosixMutex::cancelWait. A lock that came in
 
 granted:
     if
-    :: /* native/posix_mutex.cc: readAbandoned
+    :: /* native/posix/mutex.cc: readAbandoned
         * native/process_mutex.cc: ProcessMutex::deliver
-        * native/posix_mutex.cc: PosixMutex::writeRecord */
+        * native/posix/mutex.cc: PosixMutex::writeRecord */
        abandoned = markedHeld[file[d]];
        atomic {
          waiting[d] = false;
@@ -183,7 +183,7 @@ granted:
        atomic { unlock(d); goto next }
     fi;
     if
-    :: /* native/posix_mutex.cc: PosixMutex::unlock, when the owner is done */
+    :: /* native/posix/mutex.cc: PosixMutex::unlock, when the owner is done */
 #ifdef MUTANT_MARK_AFTER_UNLOCK
        atomic { working[d] = false; unlock(d) }
        markedHeld[file[d]] = false

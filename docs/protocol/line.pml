@@ -18,7 +18,7 @@
 #define RIVAL 2     /* its description; ours are 0 and 1 */
 
 mtype { queued, granted, delivered, ended };      /* native/process_mutex.h: Request */
-mtype { idle, waitingPhase, endedPhase, calledOff };  /* native/flock_waiter.h: FlockWaiter */
+mtype { idle, waitingPhase, endedPhase, calledOff };  /* native/posix/flock_waiter.h: FlockWaiter */
 
 /* The kernel's. */
 byte named = 0;
@@ -69,8 +69,8 @@ inline nameNext() {
   fi
 }
 
-/* native/posix_mutex.cc: PosixMutex::startWait
- * native/flock_waiter.cc: FlockWaiter::start, whole under FlockWaiter::mutex_ */
+/* native/posix/mutex.cc: PosixMutex::startWait
+ * native/posix/flock_waiter.cc: FlockWaiter::start, whole under FlockWaiter::mutex_ */
 inline startWait() {
   atomic {
     waitingFile = (owned == 0 -> 1 : 0);
@@ -94,7 +94,7 @@ inline startWait() {
   }
 }
 
-/* native/flock_waiter.cc: FlockWaiter::finish */
+/* native/posix/flock_waiter.cc: FlockWaiter::finish */
 inline finish() {
 #ifdef MUTANT_FINISH_WAITS_NOT
   phase = idle
@@ -103,8 +103,8 @@ inline finish() {
 #endif
 }
 
-/* native/posix_mutex.cc: PosixMutex::cancelWait
- * native/flock_waiter.cc: FlockWaiter::cancel */
+/* native/posix/mutex.cc: PosixMutex::cancelWait
+ * native/posix/flock_waiter.cc: FlockWaiter::cancel */
 inline cancelWait() {
   if
   :: atomic { phase == waitingPhase -> phase = calledOff }
@@ -124,7 +124,7 @@ inline cancelWait() {
 
 /* native/process_mutex.cc: ProcessMutex::takeWaited
  * native/process_mutex.cc: ProcessMutex::waitForNext
- * native/posix_mutex.cc: PosixMutex::finishWait */
+ * native/posix/mutex.cc: PosixMutex::finishWait */
 inline takeWaited(taker) {
   if
   :: !waiting || owner != NONE || phase != endedPhase
@@ -245,7 +245,7 @@ cancel: /* native/process_mutex.cc: ProcessMutex::cancel */
   goto anew;
 
 try: /* native/process_mutex.cc: ProcessMutex::tryAcquire
-      * native/posix_mutex.cc: PosixMutex::tryLock */
+      * native/posix/mutex.cc: PosixMutex::tryLock */
   lockMutex();
   if
   :: owner != NONE || waiting || nempty(line) -> unlockMutex(); goto anew
@@ -285,7 +285,7 @@ done:
   }
 }
 
-/* native/flock_waiter.cc: FlockWaiter::run */
+/* native/posix/flock_waiter.cc: FlockWaiter::run */
 proctype waiterThread() {
   byte fd = 0;
   byte first = 0;
@@ -298,7 +298,7 @@ end_warm:
   :: atomic { job != NONE -> fd = job; job = NONE }
   :: atomic { job == NONE -> expired = true } /* its idle time is over */ goto leave
   fi;
-  /* native/posix_os_linux.cc: interruptibleFlock. A cancellation strikes before, in or after the call. */
+  /* native/posix/os_linux.cc: interruptibleFlock. A cancellation strikes before, in or after the call. */
   if
   :: phase == calledOff -> goto settle
   :: phase != calledOff
@@ -338,7 +338,7 @@ settle:
 #ifdef MUTANT_RING_UNDER_LOCK
   unlockMutex();
 #endif
-  /* native/posix_mutex.cc: PosixMutex::flockEnded */
+  /* native/posix/mutex.cc: PosixMutex::flockEnded */
   atomic { sawNamed = (file[fd] == named); looked = true }
   atomic { ending = false; first = 0; fd = 0; goto warm }
 leave:

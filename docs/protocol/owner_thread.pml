@@ -10,9 +10,9 @@
 #endif
 #define NONE 255
 
-mtype { noOrder, tryLock, wait, unlock, end };             /* native/owner_thread.h: Command */
-mtype { idle, waitingPhase, endedPhase, calledOff };       /* native/owner_thread.h: Phase */
-mtype { acquired, abandoned, busyOutcome };                /* native/owner_thread.h: WaitOutcome */
+mtype { noOrder, tryLock, wait, unlock, end };             /* native/win32/owner_thread.h: Command */
+mtype { idle, waitingPhase, endedPhase, calledOff };       /* native/win32/owner_thread.h: Phase */
+mtype { acquired, abandoned, busyOutcome };                /* native/win32/owner_thread.h: WaitOutcome */
 
 /* The kernel's. */
 byte kernelOwner = NONE;
@@ -59,7 +59,7 @@ inline take(i) {
   owns[i] = true
 }
 
-/* native/owner_thread.cc: OwnerThread::run */
+/* native/win32/owner_thread.cc: OwnerThread::run */
 proctype ownerThread(byte i) {
   mtype todo;
   {
@@ -67,7 +67,7 @@ proctype ownerThread(byte i) {
 absent:
 end_absent:
     atomic { alive[i] -> todo = noOrder }
-warm: /* native/owner_thread.cc: OwnerThread::nextCommand */
+warm: /* native/win32/owner_thread.cc: OwnerThread::nextCommand */
 end_warm:
     if
     :: atomic { command[i] != noOrder -> todo = command[i]; command[i] = noOrder }
@@ -83,10 +83,10 @@ end_warm:
        :: atomic { kernelOwner == NONE -> take(i) }
        :: atomic { kernelOwner != NONE -> outcome[i] = busyOutcome }
        fi;
-       /* native/owner_thread.cc: OwnerThread::answer */
+       /* native/win32/owner_thread.cc: OwnerThread::answer */
        busy[i] = false
     :: todo == wait ->
-       /* native/owner_thread.cc: OwnerThread::wait. The mutex comes first where both are signalled. */
+       /* native/win32/owner_thread.cc: OwnerThread::wait. The mutex comes first where both are signalled. */
        if
        :: atomic { kernelOwner == NONE -> take(i) }
        :: atomic { kernelOwner != NONE && cancelEvent[i] -> outcome[i] = busyOutcome; owns[i] = false }
@@ -122,7 +122,7 @@ leave:
   atomic { todo = noOrder; gone(i) }
 }
 
-/* native/owner_thread.cc: OwnerThread::order */
+/* native/win32/owner_thread.cc: OwnerThread::order */
 inline order(i, what) {
   atomic {
 #ifdef MUTANT_EXPIRY_UNNOTICED
@@ -146,16 +146,16 @@ inline order(i, what) {
   }
 }
 
-/* native/owner_thread.cc: OwnerThread::join
- * native/owner_thread.cc: OwnerThread::forget */
+/* native/win32/owner_thread.cc: OwnerThread::join
+ * native/win32/owner_thread.cc: OwnerThread::forget */
 inline join(i) {
   atomic { !alive[i] -> hasHandle[i] = false; expired[i] = false; owns[i] = false; command[i] = noOrder; busy[i] = false }
 }
 
-/* native/owner_thread.cc: OwnerThread::awaitAnswer */
+/* native/win32/owner_thread.cc: OwnerThread::awaitAnswer */
 inline awaitAnswer(i) { !busy[i] }
 
-/* native/owner_thread.cc: OwnerThread::end */
+/* native/win32/owner_thread.cc: OwnerThread::end */
 inline endThread(i) {
   if
   :: !hasHandle[i]
@@ -187,7 +187,7 @@ anew:
       fi
     }
 
-trying: /* native/owner_thread.cc: OwnerThread::tryLock */
+trying: /* native/win32/owner_thread.cc: OwnerThread::tryLock */
     order(i, tryLock);
     awaitAnswer(i);
     if
@@ -195,18 +195,18 @@ trying: /* native/owner_thread.cc: OwnerThread::tryLock */
     :: outcome[i] != busyOutcome -> goto settle
     fi;
 
-waiting: /* native/owner_thread.cc: OwnerThread::startWait */
+waiting: /* native/win32/owner_thread.cc: OwnerThread::startWait */
     atomic { waits[i] = true; phase[i] = waitingPhase }
     order(i, wait);
     if
-    :: /* native/owner_thread.cc: OwnerThread::finishWait */
+    :: /* native/win32/owner_thread.cc: OwnerThread::finishWait */
        rung[i];
        assert(phase[i] == endedPhase);
        awaitAnswer(i);
        phase[i] = idle;
        assert(outcome[i] != busyOutcome);
        goto settle
-    :: /* native/owner_thread.cc: OwnerThread::cancelWait */
+    :: /* native/win32/owner_thread.cc: OwnerThread::cancelWait */
        if
        :: atomic { phase[i] == waitingPhase -> phase[i] = calledOff; first = true }
           cancelEvent[i] = true
@@ -220,7 +220,7 @@ waiting: /* native/owner_thread.cc: OwnerThread::startWait */
        :: !first
        fi;
        phase[i] = idle;
-       /* native/win32_mutex.cc: Win32Mutex::cancelWait */
+       /* native/win32/mutex.cc: Win32Mutex::cancelWait */
        if
 #ifdef MUTANT_CANCEL_UNLOCKS_ABANDONED
        :: outcome[i] != busyOutcome -> order(i, unlock); awaitAnswer(i)
@@ -238,12 +238,12 @@ waiting: /* native/owner_thread.cc: OwnerThread::startWait */
        goto anew
     fi;
 
-settle: /* native/win32_mutex.cc: Win32Mutex::settle */
+settle: /* native/win32/mutex.cc: Win32Mutex::settle */
     abandonedBefore = (outcome[i] == abandoned);
     assert(kernelOwner == i);
     if
     :: /* native/process_mutex.cc: ProcessMutex::cancel, with takeBack
-        * native/win32_mutex.cc: Win32Mutex::unlock */
+        * native/win32/mutex.cc: Win32Mutex::unlock */
        if
        :: abandonedBefore -> endThread(i)
        :: !abandonedBefore -> order(i, unlock); awaitAnswer(i)

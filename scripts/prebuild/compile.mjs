@@ -16,7 +16,7 @@ const linkFlags = {
 export function compile({ root, toolchain, cache, scratch, os, triple, output }) {
   const gyp = readGyp(path.join(root, 'binding.gyp'), os)
   // node-gyp's Visual C++ has a hook of its own for what this file does.
-  if (os === 'win') gyp.sources.push('native/win32_node_api.cc')
+  if (os === 'win') gyp.sources.push('native/win32/node_api.cc')
   const args = [
     ...['c++', '-target', triple, '-shared', '-Os', '-s', '-ffunction-sections', '-fdata-sections'],
     ...(os === 'win' ? [] : ['-fPIC']),

@@ -16,7 +16,9 @@ export function sourceHash(root) {
   const builders = ['compile', 'gyp', 'targets', 'format/macho', 'format/pe'].map(
     (name) => `scripts/prebuild/${name}.mjs`,
   )
-  const native = readdirSync(path.join(root, 'native')).map((name) => `native/${name}`)
+  const native = readdirSync(path.join(root, 'native'), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.relative(root, path.join(entry.parentPath, entry.name)).replaceAll(path.sep, '/'))
   for (const file of ['binding.gyp', ...builders, ...native].sort()) {
     hash.update(`\0${file}\0`).update(readFileSync(path.join(root, file)))
   }

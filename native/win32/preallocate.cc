@@ -1,5 +1,5 @@
-#include "preallocate.h"
-#include "win32_handle.h"
+#include "../preallocate.h"
+#include "handle.h"
 
 namespace os_mutex {
 

@@ -3,7 +3,7 @@
 
 #include <climits>
 
-#include "process_identity.h"
+#include "../process_identity.h"
 
 namespace os_mutex {
 

@@ -14,7 +14,7 @@
 
 #include "flock_waiter.h"
 #include "lock_file.h"
-#include "owner_record.h"
+#include "../owner_record.h"
 
 namespace os_mutex {
 

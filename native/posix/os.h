@@ -1,4 +1,4 @@
-// What Linux and macOS do differently under the POSIX files: posix_os_linux.cc and posix_os_darwin.cc.
+// What Linux and macOS do differently under the POSIX files: os_linux.cc and os_darwin.cc.
 #pragma once
 
 #include <pthread.h>

@@ -1,4 +1,4 @@
-#include "posix_os.h"
+#include "os.h"
 
 #include <fcntl.h>
 #include <linux/fs.h>

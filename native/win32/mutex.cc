@@ -3,16 +3,16 @@
 //
 // The kernel forgets an abandoned mutex with its last handle. So the mark of an owner who did not take it back on releasing
 // counts as well (see owner_record.h): whoever comes after a crash that left nobody behind is told, too.
-#include "win32_handle.h"
+#include "handle.h"
 #include <winternl.h>
 
 #include <memory>
 
-#include "owner_record.h"
+#include "../owner_record.h"
 #include "owner_thread.h"
-#include "platform_mutex.h"
+#include "../platform_mutex.h"
 #include "record_file.h"
-#include "win32_security.h"
+#include "security.h"
 
 namespace os_mutex {
 namespace {

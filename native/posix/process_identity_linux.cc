@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "lock_file.h"
-#include "process_identity.h"
+#include "../process_identity.h"
 
 namespace os_mutex {
 namespace {

@@ -1,4 +1,4 @@
-#include "posix_os.h"
+#include "os.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -11,7 +11,7 @@
 #include <cstring>
 #include <string>
 
-#include "platform_mutex.h"
+#include "../platform_mutex.h"
 
 namespace os_mutex {
 namespace {

@@ -1,5 +1,5 @@
-#include "process_identity.h"
-#include "win32_handle.h"
+#include "../process_identity.h"
+#include "handle.h"
 
 namespace os_mutex {
 namespace {

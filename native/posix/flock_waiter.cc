@@ -4,7 +4,7 @@
 #include <cerrno>
 #include <chrono>
 
-#include "posix_os.h"
+#include "os.h"
 
 namespace os_mutex {
 namespace {

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "platform_mutex.h"
+#include "../platform_mutex.h"
 
 namespace os_mutex {
 

@@ -6,7 +6,7 @@
 #include <atomic>
 #include <cerrno>
 
-#include "posix_os.h"
+#include "os.h"
 
 namespace os_mutex {
 namespace {

@@ -1,4 +1,4 @@
-#include "win32_security.h"
+#include "security.h"
 
 #include <sddl.h>
 

@@ -13,10 +13,10 @@
 #include "courtesy.h"
 #include "flock_waiter.h"
 #include "lock_file.h"
-#include "owner_record.h"
-#include "platform_mutex.h"
-#include "posix_os.h"
-#include "process_identity.h"
+#include "../owner_record.h"
+#include "../platform_mutex.h"
+#include "os.h"
+#include "../process_identity.h"
 
 namespace os_mutex {
 namespace {

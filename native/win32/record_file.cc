@@ -3,8 +3,8 @@
 #include <atomic>
 #include <cstring>
 
-#include "owner_record.h"
-#include "win32_security.h"
+#include "../owner_record.h"
+#include "security.h"
 
 namespace os_mutex {
 namespace {

@@ -1,4 +1,4 @@
-#include "win32_handle.h"
+#include "handle.h"
 
 namespace os_mutex {
 

@@ -3,8 +3,8 @@
 #include <cerrno>
 
 #include "lock_file.h"
-#include "posix_os.h"
-#include "preallocate.h"
+#include "os.h"
+#include "../preallocate.h"
 
 namespace os_mutex {
 

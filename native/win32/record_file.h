@@ -5,8 +5,8 @@
 #include <string>
 #include <string_view>
 
-#include "platform_mutex.h"
-#include "win32_handle.h"
+#include "../platform_mutex.h"
+#include "handle.h"
 
 namespace os_mutex {
 

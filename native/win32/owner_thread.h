@@ -7,7 +7,7 @@
 
 #include <atomic>
 
-#include "win32_handle.h"
+#include "handle.h"
 
 namespace os_mutex {
 
