@@ -37,7 +37,6 @@ enum class LockResult { acquired, busy, failed };
 struct Acquired {
   bool abandoned = false;
   std::string previousOwner;  // JSON, only when abandoned and readable
-  bool unrecorded = false;    // owners can't be told to others: see PlatformMutex::recordFailure
 };
 
 enum class Release {
@@ -80,12 +79,18 @@ class PlatformMutex {
   // Takes the outcome of a wait that has ended. `busy`: it had to begin anew, onWaitEnded comes again.
   virtual LockResult finishWait(Acquired& acquired, Failure& failure) = 0;
 
-  // Why the mutex keeps no owner record; kind `none` when it does. Locking does not depend on it.
+  // Publishes `json` as the owner's record. False: it can't be kept, and recordFailure() says why. Locking does not depend on it.
+  virtual bool writeRecord(std::string_view json) = 0;
   virtual Failure recordFailure() const = 0;
-
-  // Makes it known as the owner's.
-  virtual void writeRecord(std::string_view json) = 0;
   virtual void unlock(Release how) = 0;
+
+  // Whether somebody took the lock away from its owner: true only where that is certain. Needs: an owner.
+  virtual bool isLost() const = 0;
+  // Keeps the system's cleaners away from what the owner holds, and publishes `json` again if others have damaged the record.
+  // Called from time to time. Needs: an owner.
+  virtual void keepYoung(std::string_view json) = 0;
+  // Gives back what only a mutex in use needs. Needs: no owner and no wait in this process.
+  virtual void rest() = 0;
 
   // Looks without waiting or taking.
   virtual bool snapshot(MutexSnapshot& snapshot, Failure& failure) = 0;

@@ -49,9 +49,14 @@ class Win32Mutex final : public PlatformMutex, private OwnerThread::Client {
   void cancelWait() override;
   bool waitHasEnded() const override { return waiting_->hasEnded(); }
   LockResult finishWait(Acquired& acquired, Failure& failure) override;
+  bool writeRecord(std::string_view json) override;
   Failure recordFailure() const override { return recordFailure_; }
-  void writeRecord(std::string_view json) override;
   void unlock(Release how) override;
+  // A kernel object has no name that others could take away, and no cleaner.
+  bool isLost() const override { return false; }
+  void keepYoung(std::string_view) override {}
+  // The last handle destroys the object: another program would then make it, with rights of its choice.
+  void rest() override {}
   bool snapshot(MutexSnapshot& snapshot, Failure& failure) override;
 
  private:
@@ -96,7 +101,6 @@ LockResult Win32Mutex::settle(OwnerThread& thread, WaitOutcome outcome, DWORD er
   owner_ = &thread;
   abandonedBefore_ = outcome == WaitOutcome::abandoned;
   acquired.abandoned = abandonedBefore_;
-  acquired.unrecorded = !record_.isOpen();
   if (record_.isOpen() && record_.isMarkedHeld()) {
     acquired.abandoned = true;
     acquired.previousOwner = recordJson(record_.read());
@@ -139,10 +143,10 @@ LockResult Win32Mutex::finishWait(Acquired& acquired, Failure& failure) {
   return settle(thread, outcome, error, acquired, failure);
 }
 
-void Win32Mutex::writeRecord(std::string_view json) {
-  if (!record_.isOpen()) return;
+bool Win32Mutex::writeRecord(std::string_view json) {
+  if (!record_.isOpen()) return false;
   record_.writeHeld(json);
-  recordWritten_ = true;
+  return recordWritten_ = true;
 }
 
 void Win32Mutex::unlock(Release how) {
