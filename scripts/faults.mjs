@@ -1,11 +1,12 @@
 // `npm run test:faults [-- --seed=N --kills=N]`: brings every fault that it knows of on a download, over one connection and over
 // several, and prints one table of how each ended. Fails when one did not end as it should. `npm test` has a shorter form of it.
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { root, setUp } from './setup.mjs'
+import { suites, testFilesIn } from './suites.mjs'
 
 const { values: options } = parseArgs({
   options: {
@@ -18,7 +19,7 @@ setUp()
 const folder = mkdtempSync(path.join(tmpdir(), 'os-mutex-faults-'))
 const [reports, log] = [path.join(folder, 'reports.jsonl'), path.join(folder, 'log.txt')]
 writeFileSync(reports, '')
-const files = readdirSync(path.join(root, 'out/test')).filter((name) => /^download-faults-.*\.test\.js$/.test(name))
+const files = testFilesIn(suites.faults)
 console.log(`npm run test:faults -- --seed=${options.seed} --kills=${options.kills} kills at the same moments again`)
 const reporters = [
   ...['--test-reporter=dot', '--test-reporter-destination=stdout'],
@@ -33,7 +34,7 @@ const env = {
   OS_MUTEX_FAULT_SEED: options.seed,
   OS_MUTEX_FAULT_KILLS: options.kills,
 }
-const args = ['--test', ...limits, ...reporters, ...files.map((name) => `out/test/${name}`)]
+const args = ['--test', ...limits, ...reporters, ...files.map((file) => `out/test/${file}`)]
 const { status } = spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit', env })
 
 /** @typedef {import('../test/support/faults.ts').RowReport} RowReport */

@@ -1,35 +1,37 @@
 // `npm run test:platforms [-- words]`: runs the tests on other runtimes and platforms, and prints a table of what came out.
-// A word is a part of a target's name, a suite (mutex, gate, faults, pack), or a part of a test file's name. See docs/platforms.md.
-import { readdirSync, writeFileSync } from 'node:fs'
+// A word is a part of a target's name, a suite (mutex, gate, faults, pack), or a part of a test file's path. See docs/platforms.md.
+import { writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { packFolder, prepare } from './pack-test/prepare.mjs'
 import { runPrograms } from './pack-test/programs.mjs'
 import { provideAddons } from './platforms/addons.mjs'
 import { cache } from './platforms/cache.mjs'
 import { launchers } from './platforms/launchers.mjs'
-import { endAll, filesOf, runFiles } from './platforms/run-suite.mjs'
+import { endAll, inOrder, runFiles } from './platforms/run-suite.mjs'
 import { stage } from './platforms/stage.mjs'
 import { table } from './platforms/table.mjs'
 import { targets } from './platforms/targets.mjs'
 import { targets as prebuilds } from './prebuild/targets.mjs'
 import { root, setUp } from './setup.mjs'
+import { suites, testFilesIn } from './suites.mjs'
 
-const suites = ['mutex', 'gate', 'faults', 'pack']
+// `pack` has no test files: the packed package is installed and used.
+const names = [...Object.keys(suites), 'pack']
 const words = process.argv.slice(2)
 const isTarget = (word) => targets.some(({ name }) => name.includes(word))
 const targetWords = words.filter(isTarget)
-const suiteWords = words.filter((word) => suites.includes(word))
-const fileWords = words.filter((word) => !isTarget(word) && !suites.includes(word))
-const testFiles = readdirSync(path.join(root, 'test')).filter((file) => file.endsWith('.test.ts'))
+const suiteWords = words.filter((word) => names.includes(word))
+const fileWords = words.filter((word) => !isTarget(word) && !names.includes(word))
+const testFiles = testFilesIn(Object.values(suites).flat())
 const unknown = fileWords.find((word) => !testFiles.some((file) => file.includes(word)))
 if (unknown !== undefined) {
   console.error(
-    `"${unknown}" is part of no target's name, no suite (${suites.join(', ')}), and part of no test file's name.`,
+    `"${unknown}" is part of no target's name, no suite (${names.join(', ')}), and part of no test file's path.`,
   )
   console.error(`The targets: ${targets.map(({ name }) => name).join(', ')}`)
   process.exit(1)
 }
-const asked = suiteWords.length > 0 ? suiteWords : fileWords.length > 0 ? ['mutex', 'gate', 'faults'] : suites
+const asked = suiteWords.length > 0 ? suiteWords : fileWords.length > 0 ? Object.keys(suites) : names
 const wants = (suite) => asked.includes(suite)
 const chosen = targets.filter(({ name, byHand }) =>
   byHand ? targetWords.includes(name) : targetWords.length === 0 || targetWords.some((word) => name.includes(word)),
@@ -99,7 +101,7 @@ async function runTarget(target) {
 
 async function runSuite(target, launcher, folder, suite) {
   const isWanted = (file) => fileWords.length === 0 || fileWords.some((word) => file.includes(word))
-  return runFiles(target, launcher, folder, filesOf(folder, suite).filter(isWanted))
+  return runFiles(target, launcher, folder, inOrder(testFilesIn(suites[suite])).filter(isWanted))
 }
 
 async function runPack({ command, env }) {

@@ -3,20 +3,20 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import path from 'node:path'
-import { suiteOf } from './platforms/targets.mjs'
 import { buildSanitized, compileFaulty, compileOutside, libraryOf, stageFor } from './sanitize/build.mjs'
 import { requireTool, root, setUp } from './setup.mjs'
+import { testFilesIn } from './suites.mjs'
 
 const scripts = path.join(root, 'scripts/sanitize')
 
 /** Where a report is about us: the addon, or a file of its sources. */
 const ours = new RegExp(`os_mutex|os-mutex|native/(${sourceNames().join('|')})`)
 
-/** Need a tree, a platform or a tool of their own, or run no native code. */
-const leftOut = /^(demo|pack|package|prebuild|electron|electron-asar|win32-.*)\.test\.js$/
+/** The package's other tests need a tree or a tool of their own, or run no native code. */
+const testFiles = [...testFilesIn(['mutex']), 'package/addon.test.js', 'package/loader.test.js']
 
 /** Sanitizers take memory as they go, which this test counts. What is freed is handed out again the sooner. */
-const memoryIsCounted = { 'environments.test.js': 'quarantine_size_mb=1' }
+const memoryIsCounted = { 'mutex/environments.test.js': 'quarantine_size_mb=1' }
 
 const kinds = {
   asan: {
@@ -123,11 +123,8 @@ function outside(stage) {
 
 /** Two at a time. A file that fails without a word of the sanitizer's may have been too slow, and runs once more, alone. */
 async function runTests(stage, envFor) {
-  const folder = path.join(stage, 'out/test')
-  const files = readdirSync(folder).filter(
-    (file) => file.endsWith('.test.js') && suiteOf(file) === 'mutex' && !leftOut.test(file),
-  )
-  const chosen = files.filter((file) => filesAsked.length === 0 || filesAsked.includes(file.replace('.test.js', '')))
+  const isAsked = (file) => filesAsked.length === 0 || filesAsked.includes(path.basename(file, '.test.js'))
+  const chosen = testFiles.filter(isAsked)
   if (chosen.length === 0) return ['no test file has such a name']
   const waiting = [...chosen]
   const again = []

@@ -1,23 +1,21 @@
 // Runs test files on a target and reads what became of each test.
 import { spawn } from 'node:child_process'
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import path from 'node:path'
 import { processesOf } from './process-group.mjs'
-import { suiteOf } from './targets.mjs'
 
 /** So long may a file be without a test that begins or ends. */
 const stillLimitMs = 90_000
 const running = new Set()
 
 // These take longest, and begin first: at the end of a run there is nothing to do beside them.
-const first = ['teardown', 'crash', 'gate-load', 'gate-backend', 'gate-download'].map((name) => `${name}.test.js`)
+const first = ['mutex/teardown', 'mutex/crash', 'gate/load', 'gate/backend', 'gate/download'].map(
+  (name) => `${name}.test.js`,
+)
 
-/** Names of the suite's test files. */
-export function filesOf(folder, suite) {
-  const files = readdirSync(path.join(folder, 'out/test')).filter((name) => name.endsWith('.test.js'))
-  const ordered = [...first.filter((file) => files.includes(file)), ...files.filter((file) => !first.includes(file))]
-  return ordered.filter((file) => suiteOf(file) === suite)
+export function inOrder(files) {
+  return [...first.filter((file) => files.includes(file)), ...files.filter((file) => !first.includes(file))]
 }
 
 /**
@@ -53,6 +51,7 @@ function hasFailed({ results }) {
 async function runFile(target, { command, env }, folder, file) {
   const told = path.join('results', file.replace(/\.test\.js$/, '.jsonl'))
   const events = path.join(folder, told)
+  mkdirSync(path.dirname(events), { recursive: true })
   const log = path.join(folder, 'results', file.replace(/\.test\.js$/, '.log'))
   const script = `out/test/${file}`
   const args = target.foreign

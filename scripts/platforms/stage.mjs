@@ -3,6 +3,7 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { root } from '../setup.mjs'
+import { testFiles } from '../suites.mjs'
 import { cache } from './cache.mjs'
 import { packageFolder } from './runtimes.mjs'
 import { compileForeign } from './wine.mjs'
@@ -21,7 +22,7 @@ export function stage({ name, addon, foreign }) {
   for (const file of ['reporter.mjs', 'node-test.mjs', 'run-file.mjs'])
     cpSync(path.join(import.meta.dirname, file), path.join(folder, file))
   if (addon.startsWith('win32')) compileForeign(folder)
-  if (foreign) replaceRunner(path.join(folder, 'out/test'))
+  if (foreign) replaceRunner(folder)
   return folder
 }
 
@@ -47,8 +48,9 @@ function addWindowsLlama(folder) {
 
 /** Other runtimes have a node:test of their own, which tells no reasons and can't end a test that hangs. */
 function replaceRunner(folder) {
-  for (const file of readdirSync(folder).filter((name) => name.endsWith('.test.js'))) {
-    const at = path.join(folder, file)
-    writeFileSync(at, readFileSync(at, 'utf8').replace(`from 'node:test'`, `from '../../node-test.mjs'`))
+  for (const file of testFiles()) {
+    const at = path.join(folder, 'out/test', file)
+    const runner = path.relative(path.dirname(at), path.join(folder, 'node-test.mjs'))
+    writeFileSync(at, readFileSync(at, 'utf8').replace(`from 'node:test'`, `from '${runner}'`))
   }
 }

@@ -1,4 +1,4 @@
-// What is tested on what. A test file belongs to one suite; the addon is the one that users of that platform get.
+// What is tested on what. The addon is the one that users of that platform get.
 
 const linux = 'linux-x64/os-mutex.glibc.node'
 const windows = 'win32-x64/os-mutex.node'
@@ -10,7 +10,7 @@ const arm = 'linux-arm64/os-mutex.glibc.node'
  * @property {keyof typeof import('./launchers.mjs').launchers} launcher
  * @property {string} runtime one of runtimes.mjs
  * @property {string} addon in prebuilds/
- * @property {string[]} suites
+ * @property {(keyof typeof import('../suites.mjs').suites | 'pack')[]} suites
  * @property {boolean} [foreign] it is not Node: the tests run on our own node-test.mjs
  * @property {boolean} [byHand] only when asked for by name
  * @property {number} [slowness] how many times longer than on this machine a test may take
@@ -134,10 +134,3 @@ export const targets = [
     foreign: true,
   },
 ]
-
-/** `pack` has no test files: the packed package is installed and used. The demo and the storms are tests of this machine alone. */
-export function suiteOf(file) {
-  if (/^(demo|storm|gate-storm)\./.test(file)) return undefined
-  if (file.startsWith('download-faults')) return 'faults'
-  return /^(download|gate|gguf|property-gguf)[-.]/.test(file) ? 'gate' : 'mutex'
-}

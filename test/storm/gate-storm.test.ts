@@ -1,0 +1,63 @@
+// The gate storm in its short form (`npm run test:gate-storm` is the long one), and what judges it.
+import assert from 'node:assert/strict'
+import { randomInt } from 'node:crypto'
+import { rename, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { GateFolder } from '../support/gate-folder.ts'
+import { costOf, gateCommand, runGateStorm, shortGateStorm } from './gate-storm.ts'
+import { Observer, type Sight } from './observer.ts'
+
+const canReplaceOpenFiles =
+  process.platform === 'win32'
+    ? { skip: 'its observer has published files open all the time, and Windows lets nobody replace one meanwhile' }
+    : {}
+
+test('in a storm of kills, cuts and new versions only right files are ever seen, and all is had in the end', {
+  ...canReplaceOpenFiles,
+}, async (t) => {
+  const options = { ...shortGateStorm, seed: randomInt(1_000_000) }
+  t.diagnostic(gateCommand(options))
+  const report = await runGateStorm(options)
+  assert.deepEqual(report.violations, [])
+  assert.ok(report.kills >= options.kills)
+  assert.ok(report.looks > 0)
+})
+
+test('the observer sees each content that a path has, and nothing of a path that has none', {
+  ...canReplaceOpenFiles,
+}, async () => {
+  await using folder = await GateFolder.create()
+  const [path, none] = [join(folder.models, 'one'), join(folder.models, 'none')]
+  await writeFile(path, 'right')
+  const sights: Sight[] = []
+  let hear = () => {}
+  const observer = new Observer([path, none], (sight) => {
+    sights.push(sight)
+    hear()
+  })
+  const seen = (count: number) =>
+    new Promise<void>((resolve) => {
+      hear = () => sights.length >= count && resolve()
+      hear()
+    })
+  await seen(1)
+  await writeFile(join(folder.models, 'other'), 'wrong!')
+  await rename(join(folder.models, 'other'), path)
+  await seen(2)
+  assert.ok((await observer.stop()) >= 2)
+  assert.deepEqual(
+    sights.map((sight) => [sight.path, sight.bytes]),
+    [
+      [path, 5],
+      [path, 6],
+    ],
+  )
+})
+
+test('the bound of what is served: each version once, and of one connection at most the file for each disruption', () => {
+  const MiB = 1024 * 1024
+  const calm = { versions: 2, kills: 0, aborts: 0, cuts: 0, killsAtRest: 9 }
+  assert.equal(costOf({ bytes: MiB, connections: 1 }, calm), 2 * MiB)
+  assert.equal(costOf({ bytes: MiB, connections: 1 }, { ...calm, kills: 3, aborts: 2, cuts: 1 }), 8 * MiB)
+})
