@@ -28,6 +28,7 @@
             "native/posix/flock_waiter.cc",
             "native/posix/lock_file.cc",
             "native/posix/mutex.cc",
+            "native/posix/own_record.cc",
             "native/posix/preallocate.cc"
           ]
         }],

@@ -37,6 +37,11 @@ Napi::Value localScopeId(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(os_mutex::localScopeId()));
 }
 
+// → how many mutexes that nobody uses keep descriptors for now.
+Napi::Value restIdle(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(os_mutex::ProcessMutex::restIdle()));
+}
+
 Napi::Object start(Napi::Env env, Napi::Object exports) {
   os_mutex::Environment::start(env);
   exports.Set("NativeMutex", os_mutex::MutexObject::define(env));
@@ -44,6 +49,7 @@ Napi::Object start(Napi::Env env, Napi::Object exports) {
   exports.Set("processStart", Napi::Function::New<processStart>(env));
   exports.Set("localScopeId", Napi::Function::New<localScopeId>(env));
   exports.Set("preallocate", Napi::Function::New<os_mutex::preallocateFile>(env));
+  exports.Set("restIdle", Napi::Function::New<restIdle>(env));
   exports.Set("unsafeFileSystem", Napi::Function::New<unsafeFileSystem>(env));
   return exports;
 }

@@ -7,23 +7,22 @@ namespace {
 
 class AsyncRequest final : public Request {
  public:
-  AsyncRequest(std::shared_ptr<Doorbell> bell, RequestId id) : bell_(std::move(bell)), id_(id) {}
-  void wake() override { bell_->ring(id_); }
+  AsyncRequest(Hold hold, std::shared_ptr<Doorbell> bell) : Request(hold), bell_(std::move(bell)) {}
+  void wake() override { bell_->ring(hold); }
 
  private:
   const std::shared_ptr<Doorbell> bell_;
-  const RequestId id_;
 };
 
 }  // namespace
 
 void Doorbell::open(napi_threadsafe_function function) { function_ = function; }
 
-void Doorbell::ring(RequestId id) {
+void Doorbell::ring(Hold hold) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (function_ == nullptr) return;
   // NOLINTNEXTLINE(performance-no-int-to-ptr): the number itself travels, and nobody looks through it.
-  napi_call_threadsafe_function(function_, reinterpret_cast<void*>(static_cast<uintptr_t>(id)), napi_tsfn_nonblocking);
+  napi_call_threadsafe_function(function_, reinterpret_cast<void*>(static_cast<uintptr_t>(hold)), napi_tsfn_nonblocking);
 }
 
 void Doorbell::close() {
@@ -45,38 +44,39 @@ void Environment::start(Napi::Env env) {
 
 std::shared_ptr<Environment> Environment::of(Napi::Env env) { return *env.GetInstanceData<std::shared_ptr<Environment>>(); }
 
-RequestId Environment::addAsync(MutexObject* object, std::shared_ptr<Request>& request) {
-  const RequestId id = ++lastId_;
-  request = std::make_shared<AsyncRequest>(bell_, id);
+std::shared_ptr<Request> Environment::addAsync(MutexObject* object) {
+  auto request = std::make_shared<AsyncRequest>(nextHold(), bell_);
   if (pending_.empty()) napi_ref_threadsafe_function(env_, function_);
-  pending_[id] = object;
-  return id;
+  pending_[request->hold] = object;
+  return request;
 }
 
-void Environment::forget(RequestId id) {
-  if (pending_.erase(id) != 0 && pending_.empty()) napi_unref_threadsafe_function(env_, function_);
+void Environment::forget(Hold hold) {
+  if (pending_.erase(hold) != 0 && pending_.empty()) napi_unref_threadsafe_function(env_, function_);
 }
 
-void Environment::onDoorbell(napi_env env, napi_value, void* context, void* id) {
+void Environment::onDoorbell(napi_env env, napi_value, void* context, void* hold) {
   // No env: the environment is being torn down, and onTeardown has settled everything.
   if (env == nullptr) return;
-  static_cast<Environment*>(context)->deliver(Napi::Env(env), static_cast<RequestId>(reinterpret_cast<uintptr_t>(id)));
+  static_cast<Environment*>(context)->settle(Napi::Env(env), static_cast<Hold>(reinterpret_cast<uintptr_t>(hold)));
 }
 
-// A plain grant goes to its owner from here, without a step of JavaScript, which takes long where it has not run for a while: all who
-// wait behind this owner wait for it, too. What JavaScript has to do about it follows when the owner has had its first step.
-//
-// All else JavaScript takes itself (MutexObject::take): where it can't run any more, since its worker is being ended, a grant
-// stays undelivered and onTeardown takes it back.
-void Environment::deliver(Napi::Env env, RequestId id) {
-  const auto found = pending_.find(id);
+// 1. A grant resolves its promise, and rings again. 2. Its owner has its first step. 3. The second ring is for dispatch.
+void Environment::settle(Napi::Env env, Hold hold) {
+  const auto found = pending_.find(hold);
   if (found == pending_.end()) return;  // settled or called off since it was rung for
+  MutexObject& object = *found->second;
   Napi::HandleScope scope(env);
-  if (found->second->settle(id)) return bell_->ring(id);
-  const napi_value argument = Napi::Number::New(env, id);
-  const napi_value dispatch = found->second->dispatch();
+  Failure failure;
+  switch (object.settle(hold, failure)) {
+    case MutexObject::Settled::nothing: return;
+    case MutexObject::Settled::resolved: return bell_->ring(hold);
+    case MutexObject::Settled::over: break;
+  }
+  napi_value arguments[] = {Napi::Number::New(env, static_cast<double>(hold)), env.Undefined()};
+  if (failure.kind != FailureKind::none) arguments[1] = toError(env, failure).Value();
   // Not by Napi::Function::Call(), which would abort where no exception can be passed on.
-  if (napi_call_function(env, env.Undefined(), dispatch, 1, &argument, nullptr) == napi_ok) return;
+  if (napi_call_function(env, env.Undefined(), object.dispatch(), 2, arguments, nullptr) == napi_ok) return;
   // A listener that throws is the JavaScript side's fault.
   napi_value exception;
   bool thrown = false;

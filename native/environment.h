@@ -16,13 +16,11 @@ namespace os_mutex {
 
 class MutexObject;
 
-using RequestId = uint32_t;
-
-// Any thread rings, for a request; the environment's own thread answers.
+// Any thread rings, for a pending acquire; the environment's own thread answers.
 class Doorbell {
  public:
   void open(napi_threadsafe_function function);
-  void ring(RequestId id);
+  void ring(Hold hold);
   // Nobody rings any more. On return no other thread is inside ring().
   void close();
 
@@ -41,21 +39,20 @@ class Environment {
   void remove(MutexObject* object) { objects_.erase(object); }
   const std::set<MutexObject*>& objects() const { return objects_; }
 
-  // While an acquire is pending, the process stays alive.
-  RequestId addAsync(MutexObject* object, std::shared_ptr<Request>& request);
-  void forget(RequestId id);
+  // A new acquire of this environment's. While one is pending, the process stays alive.
+  std::shared_ptr<Request> addAsync(MutexObject* object);
+  void forget(Hold hold);
 
  private:
-  static void onDoorbell(napi_env env, napi_value, void* context, void* id);
+  static void onDoorbell(napi_env env, napi_value, void* context, void* hold);
   static void onTeardown(void* self);
-  void deliver(Napi::Env env, RequestId id);
+  void settle(Napi::Env env, Hold hold);
 
   napi_env env_ = nullptr;
   napi_threadsafe_function function_ = nullptr;
   std::shared_ptr<Doorbell> bell_ = std::make_shared<Doorbell>();
   std::set<MutexObject*> objects_;
-  std::map<RequestId, MutexObject*> pending_;
-  RequestId lastId_ = 0;
+  std::map<Hold, MutexObject*> pending_;
 };
 
 }  // namespace os_mutex

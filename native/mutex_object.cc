@@ -8,10 +8,9 @@
 namespace os_mutex {
 namespace {
 
-constexpr RequestId kSyncIds = 0x80000000u;  // set in the ids of synchronous requests, which the environment does not know
-
 class SyncRequest final : public Request {
  public:
+  using Request::Request;
   void wake() override {
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -37,10 +36,23 @@ const char* nameOf(FailureKind kind) {
     case FailureKind::hardLinked: return "hardLinked";
     case FailureKind::foreignDirectory: return "foreignDirectory";
     case FailureKind::system:
+    case FailureKind::noDescriptors:
     case FailureKind::none: break;
   }
   return "system";
 }
+
+std::string optionalString(const Napi::CallbackInfo& info, size_t index) {
+  return info[index].IsString() ? info[index].As<Napi::String>().Utf8Value() : std::string();
+}
+
+Hold holdOf(const Napi::CallbackInfo& info) {
+  return static_cast<Hold>(info[0].As<Napi::Number>().Int64Value());
+}
+
+Napi::Value toNumber(Napi::Env env, Hold hold) { return Napi::Number::New(env, static_cast<double>(hold)); }
+
+}  // namespace
 
 Napi::Error toError(Napi::Env env, const Failure& failure) {
   Napi::Error error = Napi::Error::New(env, std::string(failure.call) + " failed on " + failure.path);
@@ -51,34 +63,21 @@ Napi::Error toError(Napi::Env env, const Failure& failure) {
   return error;
 }
 
-std::string optionalString(const Napi::CallbackInfo& info, size_t index) {
-  return info[index].IsString() ? info[index].As<Napi::String>().Utf8Value() : std::string();
-}
-
-Hold holdOf(const Napi::CallbackInfo& info) {
-  return static_cast<Hold>(info[0].As<Napi::Number>().Int64Value()) / 4;
-}
-
-}  // namespace
-
 Napi::Function MutexObject::define(Napi::Env env) {
   return DefineClass(env, "NativeMutex",
                      {
                          InstanceMethod<&MutexObject::tryAcquire>("tryAcquire"),
                          InstanceMethod<&MutexObject::enqueue>("enqueue"),
+                         InstanceMethod<&MutexObject::grantOf>("grantOf"),
                          InstanceMethod<&MutexObject::enqueueSync>("enqueueSync"),
                          InstanceMethod<&MutexObject::waitSync>("waitSync"),
-                         InstanceMethod<&MutexObject::tokenOf>("tokenOf"),
-                         InstanceMethod<&MutexObject::handTo>("handTo"),
-                         InstanceMethod<&MutexObject::take>("take"),
-                         InstanceMethod<&MutexObject::waitedMs>("waitedMs"),
                          InstanceMethod<&MutexObject::cancel>("cancel"),
                          InstanceMethod<&MutexObject::release>("release"),
-                         InstanceMethod<&MutexObject::abandon>("abandon"),
                          InstanceMethod<&MutexObject::giveBack>("giveBack"),
                          InstanceMethod<&MutexObject::report>("report"),
-                         InstanceMethod<&MutexObject::recordFailure>("recordFailure"),
-                         InstanceMethod<&MutexObject::previousOwner>("previousOwner"),
+                         InstanceMethod<&MutexObject::noteCollected>("noteCollected"),
+                         InstanceMethod<&MutexObject::isLost>("isLost"),
+                         InstanceMethod<&MutexObject::keepYoung>("keepYoung"),
                          InstanceMethod<&MutexObject::isTakenInThisThread>("isTakenInThisThread"),
                          InstanceMethod<&MutexObject::query>("query"),
                          InstanceMethod<&MutexObject::close>("close"),
@@ -101,15 +100,16 @@ MutexObject::~MutexObject() {
 }
 
 void MutexObject::abandonAll() {
-  for (const auto& [id, pending] : pending_) {
+  for (const auto& [hold, pending] : pending_) {
     mutex_->cancel(pending.request, true);
-    environment_->forget(id);
+    environment_->forget(hold);
   }
   pending_.clear();
   if (mutex_) mutex_->release(hold_, Release::abandoned);
 }
 
-std::string_view MutexObject::compose(std::string_view purpose) {
+// What of a record is known when its mutex is asked for.
+std::string_view MutexObject::composeBase(std::string_view purpose) {
   using std::chrono::duration_cast;
   using std::chrono::milliseconds;
   const auto now = duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -124,126 +124,158 @@ std::string_view MutexObject::compose(std::string_view purpose) {
   return draft_ += '}';
 }
 
-double MutexObject::acquire(Hold hold, Acquired& acquired) {
+// The record of this object's hold, whole.
+std::string_view MutexObject::composeRecord() {
+  draft_ = record_;
+  draft_.pop_back();
+  if (collected_) draft_ += ",\"collected\":true";
+  if (!progress_.empty()) {
+    draft_ += ",\"progress\":";
+    draft_ += progress_;
+  }
+  return draft_ += '}';
+}
+
+void MutexObject::begin(Hold hold, const Acquired& acquired) {
   hold_ = hold;
+  acquired_ = acquired;
   record_.swap(draft_);
-  previousOwner_ = std::move(acquired.previousOwner);
-  return static_cast<double>(hold * 4 + (acquired.abandoned ? 1 : 0) + (acquired.unrecorded ? 2 : 0));
+  progress_.clear();
+  collected_ = false;
+}
+
+Napi::Value MutexObject::describe(Hold hold, const Acquired& acquired, Clock::duration waited) {
+  Napi::Object grant = Napi::Object::New(Env());
+  grant.Set("hold", toNumber(Env(), hold));
+  grant.Set("waitedMs", std::chrono::duration<double, std::milli>(waited).count());
+  grant.Set("abandoned", acquired.abandoned);
+  if (!acquired.previousOwner.empty()) grant.Set("previousOwner", acquired.previousOwner);
+  if (acquired.unrecorded) grant.Set("unrecorded", toError(Env(), mutex_->recordFailure()).Value());
+  return grant;
 }
 
 Napi::Value MutexObject::tryAcquire(const Napi::CallbackInfo& info) {
-  Hold hold = 0;
+  const Hold hold = nextHold();
   Acquired acquired;
   Failure failure;
-  switch (mutex_->tryAcquire(compose(optionalString(info, 0)), hold, acquired, failure)) {
-    case LockResult::acquired: return Napi::Number::New(info.Env(), acquire(hold, acquired));
-    case LockResult::busy: return Napi::Number::New(info.Env(), 0);
+  switch (mutex_->tryAcquire(hold, composeBase(optionalString(info, 0)), acquired, failure)) {
+    case LockResult::acquired:
+      begin(hold, acquired);
+      if (acquired.abandoned || acquired.unrecorded) return describe(hold, acquired, {});
+      return toNumber(info.Env(), hold);
+    case LockResult::busy: return toNumber(info.Env(), 0);
     case LockResult::failed: break;
   }
   toError(info.Env(), failure).ThrowAsJavaScriptException();
   return info.Env().Undefined();
 }
 
-RequestId MutexObject::addPending(const Napi::CallbackInfo& info, RequestId id, const std::shared_ptr<Request>& request) {
+Hold MutexObject::addPending(const Napi::CallbackInfo& info, const std::shared_ptr<Request>& request) {
   // In the table before in the line: it may be settled before enqueue() returns.
-  Pending& pending = pending_[id];
+  Pending& pending = pending_[request->hold];
   pending.request = request;
   pending.purpose = optionalString(info, 0);
   pending.since = Clock::now();
+  if (info.Length() > 2) {
+    pending.lock = Napi::Persistent(info[1].As<Napi::Object>());
+    pending.resolve = Napi::Persistent(info[2].As<Napi::Function>());
+  }
   mutex_->enqueue(request);
-  return id;
+  return request->hold;
 }
 
 Napi::Value MutexObject::enqueue(const Napi::CallbackInfo& info) {
-  std::shared_ptr<Request> request;
-  const RequestId id = environment_->addAsync(this, request);
-  return Napi::Number::New(info.Env(), addPending(info, id, request));
+  return toNumber(info.Env(), addPending(info, environment_->addAsync(this)));
 }
 
 Napi::Value MutexObject::enqueueSync(const Napi::CallbackInfo& info) {
-  const RequestId id = kSyncIds | ++lastSyncId_;
-  return Napi::Number::New(info.Env(), addPending(info, id, std::make_shared<SyncRequest>()));
+  return toNumber(info.Env(), addPending(info, std::make_shared<SyncRequest>(nextHold())));
 }
 
-std::map<RequestId, MutexObject::Pending>::iterator MutexObject::pendingAt(const Napi::CallbackInfo& info) {
-  return pending_.find(info[0].As<Napi::Number>().Uint32Value());
-}
+MutexObject::Pendings::iterator MutexObject::pendingAt(const Napi::CallbackInfo& info) { return pending_.find(holdOf(info)); }
 
-void MutexObject::waitSync(const Napi::CallbackInfo& info) {
-  const auto found = pendingAt(info);
-  const auto limit = std::chrono::microseconds(static_cast<int64_t>(info[1].As<Napi::Number>().DoubleValue() * 1000));
-  if (found != pending_.end()) static_cast<SyncRequest&>(*found->second.request).waitFor(limit);
-}
-
-bool MutexObject::settle(RequestId id) {
-  const auto found = pending_.find(id);
-  if (found == pending_.end()) return false;
-  Pending& pending = found->second;
+Request::State MutexObject::deliver(Pending& pending) {
   Request& request = *pending.request;
-  if (pending.token != 0 || pending.resolve.IsEmpty()) return false;
-  if (!mutex_->deliverPlain(request, compose(pending.purpose))) return false;
-  const double token = acquire(request.hold, request.acquired);
-  pending.deliveredAt = Clock::now();
+  const Request::State state = mutex_->deliver(request, composeBase(pending.purpose));
+  if (state != Request::State::delivered) return state;
+  begin(request.hold, request.acquired);
+  pending.waited = Clock::now() - pending.since;
+  return state;
+}
+
+// The promise is resolved from here, without a step of JavaScript of ours, which takes long where it has not run for a while: all who
+// wait behind this owner wait for it, too. What JavaScript has to do about it follows when the owner has had its first step.
+//
+// Where JavaScript can't run any more, since its worker is being ended, the owner will never hear of it: the grant goes back.
+MutexObject::Settled MutexObject::settle(Hold hold, Failure& failure) {
+  const auto found = pending_.find(hold);
+  if (found == pending_.end()) return Settled::nothing;
+  Pending& pending = found->second;
+  if (pending.resolve.IsEmpty()) return Settled::over;
+  switch (deliver(pending)) {
+    case Request::State::delivered: break;
+    case Request::State::failed:
+      failure = pending.request->failure;
+      pending_.erase(found);
+      environment_->forget(hold);
+      dropIfDone();
+      return Settled::over;
+    case Request::State::queued:  // woken in vain
+    case Request::State::granted:
+    case Request::State::ended: return Settled::nothing;
+  }
   const napi_value lock = pending.lock.Value();
-  if (napi_call_function(Env(), Env().Undefined(), pending.resolve.Value(), 1, &lock, nullptr) == napi_ok) {
-    pending.token = token;
-    return true;
-  }
-  // JavaScript can't run any more, and its owner will never hear of it. Nothing was to tell of it before, so this leaves nothing, too.
-  mutex_->release(request.hold, Release::clean);
-  return false;
+  const napi_value resolve = pending.resolve.Value();
+  pending.resolve.Reset();
+  pending.lock.Reset();
+  if (napi_call_function(Env(), Env().Undefined(), resolve, 1, &lock, nullptr) == napi_ok) return Settled::resolved;
+  mutex_->giveBack(hold, acquired_);
+  return Settled::nothing;
 }
 
-void MutexObject::handTo(const Napi::CallbackInfo& info) {
-  const auto found = pendingAt(info);
-  if (found == pending_.end()) return;
-  found->second.resolve = Napi::Persistent(info[1].As<Napi::Function>());
-  found->second.lock = Napi::Persistent(info[2].As<Napi::Object>());
-}
-
-Napi::Value MutexObject::tokenOf(const Napi::CallbackInfo& info) {
-  const auto found = pendingAt(info);
-  const Hold hold = found == pending_.end() ? 0 : found->second.request->hold;
-  return Napi::Number::New(info.Env(), static_cast<double>(hold * 4));
-}
-
-Napi::Value MutexObject::waitedMs(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), std::chrono::duration<double, std::milli>(waited_).count());
-}
-
-Napi::Value MutexObject::take(const Napi::CallbackInfo& info) {
-  const auto found = pendingAt(info);
-  if (found == pending_.end()) return Napi::Number::New(info.Env(), 0);
-  Pending& pending = found->second;
-  Request& request = *pending.request;
-  if (pending.token == 0) {
-    switch (mutex_->deliver(request, compose(pending.purpose))) {
-      case Request::State::delivered:
-        pending.token = acquire(request.hold, request.acquired);
-        pending.deliveredAt = Clock::now();
-        break;
-      case Request::State::failed: toError(info.Env(), request.failure).ThrowAsJavaScriptException(); break;
-      case Request::State::queued:  // woken in vain
-      case Request::State::granted:
-      case Request::State::ended: return Napi::Number::New(info.Env(), 0);
-    }
-  }
-  const double token = pending.token;
-  waited_ = pending.deliveredAt - pending.since;
-  environment_->forget(found->first);
+// The end of a pending acquire that was granted.
+Napi::Value MutexObject::takeGrant(Pendings::iterator found) {
+  const Hold hold = found->first;
+  const Napi::Value grant = describe(hold, found->second.request->acquired, found->second.waited);
   pending_.erase(found);
+  environment_->forget(hold);
   dropIfDone();
-  return Napi::Number::New(info.Env(), token);
+  return grant;
+}
+
+Napi::Value MutexObject::grantOf(const Napi::CallbackInfo& info) {
+  const auto found = pendingAt(info);
+  return found == pending_.end() ? info.Env().Undefined() : takeGrant(found);
+}
+
+Napi::Value MutexObject::waitSync(const Napi::CallbackInfo& info) {
+  const auto found = pendingAt(info);
+  if (found == pending_.end()) return info.Env().Undefined();
+  const auto limit = std::chrono::microseconds(static_cast<int64_t>(info[1].As<Napi::Number>().DoubleValue() * 1000));
+  static_cast<SyncRequest&>(*found->second.request).waitFor(limit);
+  switch (deliver(found->second)) {
+    case Request::State::delivered: return takeGrant(found);
+    case Request::State::failed: {
+      const Failure failure = found->second.request->failure;
+      pending_.erase(found);
+      toError(info.Env(), failure).ThrowAsJavaScriptException();
+      break;
+    }
+    case Request::State::queued:  // woken in vain, or not at all
+    case Request::State::granted:
+    case Request::State::ended: break;
+  }
+  return info.Env().Undefined();
 }
 
 Napi::Value MutexObject::cancel(const Napi::CallbackInfo& info) {
   const auto found = pendingAt(info);
   if (found == pending_.end()) return Napi::Boolean::New(info.Env(), false);
-  const RequestId id = found->first;
+  const Hold hold = found->first;
   const bool calledOff = mutex_->cancel(found->second.request, info[1].As<Napi::Boolean>().Value());
   if (calledOff) {
     pending_.erase(found);
-    environment_->forget(id);
+    environment_->forget(hold);
   }
   return Napi::Boolean::New(info.Env(), calledOff);
 }
@@ -254,17 +286,10 @@ void MutexObject::release(const Napi::CallbackInfo& info) {
   dropIfDone();
 }
 
-void MutexObject::abandon(const Napi::CallbackInfo& info) {
-  if (!mutex_) return;
-  mutex_->release(holdOf(info), Release::abandoned);
-  dropIfDone();
-}
-
-// As if it had never been taken: the next owner finds the mutex abandoned, by the owner that had abandoned it.
 void MutexObject::giveBack(const Napi::CallbackInfo& info) {
-  if (!mutex_) return;
-  mutex_->report(holdOf(info), previousOwner_);
-  abandon(info);
+  if (!mutex_ || holdOf(info) != hold_) return;
+  mutex_->giveBack(hold_, acquired_);
+  dropIfDone();
 }
 
 void MutexObject::close(const Napi::CallbackInfo&) {
@@ -278,21 +303,22 @@ void MutexObject::dropIfDone() {
 
 void MutexObject::report(const Napi::CallbackInfo& info) {
   if (!mutex_ || holdOf(info) != hold_) return;
-  std::string_view withoutBrace = record_;
-  withoutBrace.remove_suffix(1);
-  draft_ = withoutBrace;
-  draft_ += ",\"progress\":";
-  draft_ += optionalString(info, 1);
-  mutex_->report(hold_, draft_ += '}');
+  progress_ = optionalString(info, 1);
+  mutex_->report(hold_, composeRecord());
 }
 
-Napi::Value MutexObject::recordFailure(const Napi::CallbackInfo& info) {
-  return toError(info.Env(), mutex_->recordFailure()).Value();
+void MutexObject::noteCollected(const Napi::CallbackInfo& info) {
+  if (!mutex_ || holdOf(info) != hold_) return;
+  collected_ = true;
+  mutex_->report(hold_, composeRecord());
 }
 
-Napi::Value MutexObject::previousOwner(const Napi::CallbackInfo& info) {
-  if (previousOwner_.empty()) return info.Env().Undefined();
-  return Napi::String::New(info.Env(), previousOwner_);
+Napi::Value MutexObject::isLost(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), mutex_ && mutex_->isLost(holdOf(info)));
+}
+
+void MutexObject::keepYoung(const Napi::CallbackInfo& info) {
+  if (mutex_ && holdOf(info) == hold_) mutex_->keepYoung(hold_, composeRecord());
 }
 
 Napi::Value MutexObject::isTakenInThisThread(const Napi::CallbackInfo& info) {

@@ -13,8 +13,10 @@
 
 namespace os_mutex {
 
-// An acquisition's token in JavaScript: 0 is none, else four times the hold, plus 1 when the mutex was abandoned, plus 2 when it
-// keeps no owner record.
+Napi::Error toError(Napi::Env env, const Failure& failure);
+
+// Acquisitions go to JavaScript by the number of their hold; 0 is none. A grant of which there is more to say than that is an object:
+// { hold, waitedMs, abandoned, previousOwner?: JSON, unrecorded?: Error }.
 class MutexObject final : public Napi::ObjectWrap<MutexObject> {
  public:
   static Napi::Function define(Napi::Env env);
@@ -23,27 +25,30 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject> {
   ~MutexObject() override;
 
   void abandonAll();
-  // Looks whether a pending acquire has got the mutex, with nothing to tell of it, and resolves its promise if so. False: see dispatch.
-  bool settle(RequestId id);
-  // `dispatch(id)` is called when a pending acquire has, or may have, an outcome to take.
+
+  enum class Settled {
+    nothing,
+    resolved,  // just now; look again when its owner has had its first step
+    over,      // dispatch comes next, with `failure` where it has failed
+  };
+  // Looks whether a pending acquire has an outcome. A grant resolves its promise, here and at once.
+  Settled settle(Hold hold, Failure& failure);
+  // `dispatch(hold, failure?)`: what JavaScript has left to do when a pending acquire was granted or has failed.
   napi_value dispatch() const { return dispatch_.Value(); }
 
  private:
-  Napi::Value tryAcquire(const Napi::CallbackInfo& info);  // (purposeJson?) → token
-  Napi::Value enqueue(const Napi::CallbackInfo& info);     // (purposeJson?) → request id, dispatched when it may be taken
-  void handTo(const Napi::CallbackInfo& info);             // (id, resolve, lock): `resolve(lock)` comes first, on a plain grant
-  Napi::Value enqueueSync(const Napi::CallbackInfo& info); // (purposeJson?) → request id, for waitSync
-  void waitSync(const Napi::CallbackInfo& info);           // (id, milliseconds): blocks until it may be taken
-  Napi::Value tokenOf(const Napi::CallbackInfo& info);     // (id) → its token, should it get the mutex with nothing to tell of it
-  Napi::Value take(const Napi::CallbackInfo& info);        // (id) → token, 0 when it still waits
-  Napi::Value waitedMs(const Napi::CallbackInfo& info);    // from enqueue to delivery, of what was taken last
-  Napi::Value cancel(const Napi::CallbackInfo& info);      // (id, takeBack) → whether it was called off
-  void release(const Napi::CallbackInfo& info);            // (token)
-  void abandon(const Napi::CallbackInfo& info);            // (token)
-  void giveBack(const Napi::CallbackInfo& info);           // (token)
-  void report(const Napi::CallbackInfo& info);             // (token, progressJson)
-  Napi::Value recordFailure(const Napi::CallbackInfo& info);  // why it keeps no owner record, as an Error
-  Napi::Value previousOwner(const Napi::CallbackInfo& info);  // of the latest abandoned acquisition: JSON or undefined
+  Napi::Value tryAcquire(const Napi::CallbackInfo& info);   // (purposeJson?) → 0, hold or grant
+  Napi::Value enqueue(const Napi::CallbackInfo& info);      // (purposeJson?, lock, resolve) → hold; a grant calls `resolve(lock)`
+  Napi::Value grantOf(const Napi::CallbackInfo& info);      // (hold) → grant, once
+  Napi::Value enqueueSync(const Napi::CallbackInfo& info);  // (purposeJson?) → hold, for waitSync
+  Napi::Value waitSync(const Napi::CallbackInfo& info);     // (hold, milliseconds) → grant or undefined: blocks until there is one
+  Napi::Value cancel(const Napi::CallbackInfo& info);       // (hold, takeBack) → whether it was called off
+  void release(const Napi::CallbackInfo& info);             // (hold)
+  void giveBack(const Napi::CallbackInfo& info);            // (hold): as if it had never been acquired
+  void report(const Napi::CallbackInfo& info);              // (hold, progressJson)
+  void noteCollected(const Napi::CallbackInfo& info);       // (hold): says in the record that nobody can release it
+  Napi::Value isLost(const Napi::CallbackInfo& info);       // (hold)
+  void keepYoung(const Napi::CallbackInfo& info);           // (hold)
   // Whether this thread holds or awaits the mutex, through any instance: a blocking wait for it could never end.
   Napi::Value isTakenInThisThread(const Napi::CallbackInfo& info);
   Napi::Value query(const Napi::CallbackInfo& info);
@@ -60,27 +65,33 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject> {
     Clock::time_point since;
     Napi::FunctionReference resolve;
     Napi::ObjectReference lock;
-    double token = 0;  // once delivered
-    Clock::time_point deliveredAt;
+    Clock::duration waited{};  // once granted
   };
+  using Pendings = std::map<Hold, Pending>;
 
-  std::string_view compose(std::string_view purpose);
-  double acquire(Hold hold, Acquired& acquired);
-  RequestId addPending(const Napi::CallbackInfo& info, RequestId id, const std::shared_ptr<Request>& request);
-  std::map<RequestId, Pending>::iterator pendingAt(const Napi::CallbackInfo& info);
+  Hold addPending(const Napi::CallbackInfo& info, const std::shared_ptr<Request>& request);
+  Pendings::iterator pendingAt(const Napi::CallbackInfo& info);
+  // Makes the outcome of a request that is granted this object's, under the lock of its ProcessMutex.
+  Request::State deliver(Pending& pending);
+  Napi::Value takeGrant(Pendings::iterator found);
+  Napi::Value describe(Hold hold, const Acquired& acquired, Clock::duration waited);
+  void begin(Hold hold, const Acquired& acquired);
+  std::string_view composeBase(std::string_view purpose);
+  std::string_view composeRecord();
 
   std::shared_ptr<Environment> environment_;
   std::shared_ptr<ProcessMutex> mutex_;  // none once closed and done
   bool closed_ = false;
   std::string owner_;
   Napi::FunctionReference dispatch_;
-  std::map<RequestId, Pending> pending_;
-  RequestId lastSyncId_ = 0;
-  Hold hold_ = 0;            // the latest acquisition through this object, over or not
-  std::string record_;       // its JSON
-  std::string draft_;        // the JSON of the acquisition being made. Both keep their memory: no allocation on the way
-  std::string previousOwner_;
-  Clock::duration waited_{};
+  Pendings pending_;
+  // The latest acquisition through this object, over or not.
+  Hold hold_ = 0;
+  Acquired acquired_;
+  std::string record_;    // its JSON, but for what follows
+  std::string progress_;  // JSON
+  bool collected_ = false;
+  std::string draft_;     // JSON in the making. It and record_ keep their memory: no allocation on the way
 };
 
 }  // namespace os_mutex

@@ -40,9 +40,9 @@ bool parseHex(std::string_view text, uint64_t& value) {
 
 }  // namespace
 
-EncodedRecord::EncodedRecord(std::string_view json) {
+EncodedRecord::EncodedRecord(std::string_view json, char state) {
   if (kHeaderSize + json.size() + 1 > kRecordLimit) json = "";
-  append({&kHeld, 1});
+  append({&state, 1});
   append(kVersion);
   appendHex(json.size(), kLengthDigits);
   append(" ");
@@ -66,6 +66,17 @@ bool isMarkedQueued(std::string_view bytes) { return !bytes.empty() && bytes[kQu
 bool isMarkedHeld(std::string_view bytes) {
   return bytes.size() >= kLengthOffset && bytes[kStateOffset] == kHeld &&
          bytes.substr(kStateOffset + 1, kVersion.size()) == kVersion;
+}
+
+bool isLockFile(std::string_view bytes) {
+  if (bytes.empty()) return true;
+  uint64_t ignored = 0;
+  const char mark = bytes[kQueueMarkOffset];
+  return bytes.size() >= kHeaderSize && (mark == kQueued || mark == kNotQueued || mark == '\0') &&
+         (bytes[kStateOffset] == kHeld || bytes[kStateOffset] == kFree) &&
+         bytes.substr(kStateOffset + 1, kVersion.size()) == kVersion &&
+         parseHex(bytes.substr(kLengthOffset, kLengthDigits), ignored) &&
+         parseHex(bytes.substr(kChecksumOffset, kChecksumDigits), ignored);
 }
 
 std::string_view recordJson(std::string_view bytes) {

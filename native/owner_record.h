@@ -1,7 +1,7 @@
 // The bytes of an owner record, bounded in both directions. Layout of a lock file (text, so that `cat` shows it):
 //
 //   0   queue mark: 'w' once a waiter has queued (see courtesy.h), else '-'
-//   1   state: 'H' held, 'F' free. A release rewrites this one byte.
+//   1   state: 'H' held, 'F' free. A release rewrites it and blanks the JSON.
 //   2   "1 " version, 4 hex digits of the JSON's length, ' ', 16 hex digits of its checksum, ' ', the JSON, '\n'
 //
 // Other programs may have written anything here; a reader believes nothing that the checksum does not cover.
@@ -28,7 +28,7 @@ constexpr size_t kHeaderSize = 26;  // up to the JSON
 class EncodedRecord {
  public:
   // JSON too long to fit is left out: held, by nobody known.
-  explicit EncodedRecord(std::string_view json);
+  explicit EncodedRecord(std::string_view json, char state = kHeld);
   std::string_view bytes() const { return {bytes_, size_}; }
 
  private:
@@ -39,6 +39,8 @@ class EncodedRecord {
 };
 
 // These read the bytes of a lock file from its start.
+// Whether the file is ours to write into: it is empty, or begins as the layout says, whatever its text is.
+bool isLockFile(std::string_view bytes);
 bool isMarkedQueued(std::string_view bytes);
 // The mark of an owner that has not released.
 bool isMarkedHeld(std::string_view bytes);

@@ -19,8 +19,9 @@ struct MutexLocation {
 enum class FailureKind {
   none,
   system,            // `error` says it all
+  noDescriptors,     // the process or the system can open no more files
   notRegularFile,    // a FIFO, directory, device or symbolic link stands where the lock file belongs
-  hardLinked,        // the lock file has a second name, so writing into it could damage somebody's file
+  hardLinked,        // the file has a second name and holds something else than a record: somebody's data
   foreignDirectory,  // our own directory belongs to somebody else, is a link, or (POSIX) others may write into it
 };
 
@@ -33,10 +34,11 @@ struct Failure {
 
 enum class LockResult { acquired, busy, failed };
 
-// What the kernel and the record told at the moment of acquisition.
+// What the kernel and the record said at the moment of acquisition.
 struct Acquired {
   bool abandoned = false;
   std::string previousOwner;  // JSON, only when abandoned and readable
+  bool unrecorded = false;    // the owner's record could not be written: see PlatformMutex::recordFailure
 };
 
 enum class Release {

@@ -1,8 +1,10 @@
 #include "process_mutex.h"
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <utility>
+#include <vector>
 
 namespace os_mutex {
 namespace {
@@ -18,7 +20,18 @@ Registry& registry() {
   return *instance;
 }
 
+// Mutexes that nobody uses keep their descriptors for the next acquire. This many may do so; then they must rest. Rises with the
+// number of those that are in use, so that looking at all of them stays rare.
+constexpr size_t kAwakeLimit = 64;
+std::atomic<size_t> awakeLimit{kAwakeLimit};
+std::atomic<size_t> awakeCount{0};
+
 }  // namespace
+
+Hold nextHold() {
+  static std::atomic<Hold> last{0};
+  return ++last;
+}
 
 std::shared_ptr<ProcessMutex> ProcessMutex::at(const MutexLocation& location) {
   Registry& all = registry();
@@ -39,6 +52,7 @@ ProcessMutex::~ProcessMutex() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (std::exchange(waiting_, false)) platform_->cancelWait();
+    if (std::exchange(awake_, false)) awakeCount--;
   }
   // By now another thread may have made a successor under the same path, whose entry stays.
   Registry& all = registry();
@@ -47,23 +61,83 @@ ProcessMutex::~ProcessMutex() {
   if (entry != all.entries.end() && entry->second.expired()) all.entries.erase(entry);
 }
 
-LockResult ProcessMutex::tryAcquire(std::string_view record, Hold& hold, Acquired& acquired, Failure& failure) {
+LockResult ProcessMutex::tryAcquire(Hold hold, std::string_view record, Acquired& acquired, Failure& failure) {
   std::lock_guard<std::mutex> lock(mutex_);
-  if (owner_ != 0 || waiting_ || !line_.empty()) return LockResult::busy;
-  const LockResult result = platform_->tryLock(acquired, failure);
+  if (isInUse()) return LockResult::busy;
+  const LockResult result = tryLock(acquired, failure);
   if (result == LockResult::acquired) {
-    hold = owner_ = ++lastHold_;
-    platform_->writeRecord(record);
+    owner_ = hold;
+    acquired.unrecorded = !platform_->writeRecord(record);
   }
   return result;
 }
 
 void ProcessMutex::enqueue(const std::shared_ptr<Request>& request) {
   std::lock_guard<std::mutex> lock(mutex_);
-  request->hold = ++lastHold_;
   line_.push_back(request);
   nameNext();
   if (!waiting_) waitForNext();
+}
+
+void ProcessMutex::use() {
+  used_ = true;
+  if (awake_) return;
+  awake_ = true;
+  if (++awakeCount <= awakeLimit) return;
+  awakeLimit = std::max(kAwakeLimit, 2 * restAll(Rest::idle, this));
+}
+
+// A process without a free descriptor may have some in mutexes that nobody uses.
+LockResult ProcessMutex::tryLock(Acquired& acquired, Failure& failure) {
+  use();
+  const LockResult result = platform_->tryLock(acquired, failure);
+  if (result != LockResult::failed || failure.kind != FailureKind::noDescriptors) return result;
+  restAll(Rest::idle, this);
+  return platform_->tryLock(acquired, failure);
+}
+
+bool ProcessMutex::startWait(Failure& failure) {
+  use();
+  if (platform_->startWait(failure)) return true;
+  if (failure.kind != FailureKind::noDescriptors) return false;
+  restAll(Rest::idle, this);
+  return platform_->startWait(failure);
+}
+
+size_t ProcessMutex::restIdle() { return restAll(Rest::unused, nullptr); }
+
+// `but`: locked by the caller. The others are only tried, so two that do this at the same time can't wait for each other; one that is
+// locked is in use. Copies of the pointers, since the last one may go here, and with it its entry in the registry.
+size_t ProcessMutex::restAll(Rest which, const ProcessMutex* but) {
+  std::vector<std::shared_ptr<ProcessMutex>> all;
+  {
+    Registry& registered = registry();
+    std::lock_guard<std::mutex> lock(registered.mutex);
+    for (const auto& [path, entry] : registered.entries) {
+      if (std::shared_ptr<ProcessMutex> found = entry.lock()) all.push_back(std::move(found));
+    }
+  }
+  size_t awake = 0;
+  size_t idle = 0;
+  for (const std::shared_ptr<ProcessMutex>& each : all) {
+    bool isAwake = true;
+    if (each.get() != but && each->restIf(which, isAwake)) idle++;
+    if (isAwake) awake++;
+  }
+  return which == Rest::idle ? awake : idle;
+}
+
+// True: it is idle and keeps its descriptors for now.
+bool ProcessMutex::restIf(Rest which, bool& isAwake) {
+  std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+  if (!lock) return true;
+  isAwake = awake_;
+  if (!awake_ || isInUse()) return false;
+  if (which == Rest::unused && std::exchange(used_, false)) return true;
+  platform_->rest();
+  awake_ = isAwake = false;
+  awakeCount--;
+  return false;
 }
 
 void ProcessMutex::nameNext() {
@@ -77,7 +151,7 @@ void ProcessMutex::nameNext() {
 void ProcessMutex::waitForNext() {
   while (!line_.empty()) {
     Failure failure;
-    waiting_ = platform_->startWait(failure);
+    waiting_ = startWait(failure);
     if (waiting_) return;
     const std::shared_ptr<Request> request = line_.front();
     line_.pop_front();
@@ -126,22 +200,11 @@ void ProcessMutex::takeWaited(const Request* taker) {
 Request::State ProcessMutex::deliver(Request& request, std::string_view record) {
   std::lock_guard<std::mutex> lock(mutex_);
   takeWaited(&request);
-  if (request.state == Request::State::granted) publish(request, record);
+  if (request.state == Request::State::granted) {
+    request.state = Request::State::delivered;
+    request.acquired.unrecorded = !platform_->writeRecord(record);
+  }
   return request.state;
-}
-
-bool ProcessMutex::deliverPlain(Request& request, std::string_view record) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  takeWaited(&request);
-  const bool plain = !request.acquired.abandoned && !request.acquired.unrecorded;
-  if (request.state != Request::State::granted || !plain) return false;
-  publish(request, record);
-  return true;
-}
-
-void ProcessMutex::publish(Request& request, std::string_view record) {
-  request.state = Request::State::delivered;
-  platform_->writeRecord(record);
 }
 
 bool ProcessMutex::cancel(const std::shared_ptr<Request>& request, bool takeBack) {
@@ -170,8 +233,16 @@ void ProcessMutex::release(Hold hold, Release how) {
   if (hold != 0 && hold == owner_) unlock(how);
 }
 
+void ProcessMutex::giveBack(Hold hold, const Acquired& acquired) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (hold == 0 || hold != owner_) return;
+  if (acquired.abandoned) platform_->writeRecord(acquired.previousOwner);
+  unlock(acquired.abandoned ? Release::abandoned : Release::clean);
+}
+
 void ProcessMutex::unlock(Release how) {
   owner_ = 0;
+  used_ = true;
   platform_->unlock(how);
   takeWaited();
 }
@@ -184,6 +255,16 @@ void ProcessMutex::report(Hold hold, std::string_view record) {
 bool ProcessMutex::owns(Hold hold) {
   std::lock_guard<std::mutex> lock(mutex_);
   return hold != 0 && hold == owner_;
+}
+
+bool ProcessMutex::isLost(Hold hold) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return hold != 0 && hold == owner_ && platform_->isLost();
+}
+
+void ProcessMutex::keepYoung(Hold hold, std::string_view record) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (hold != 0 && hold == owner_) platform_->keepYoung(record);
 }
 
 bool ProcessMutex::snapshot(MutexSnapshot& snapshot, Failure& failure) {

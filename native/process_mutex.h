@@ -12,8 +12,9 @@
 
 namespace os_mutex {
 
-// Names one acquisition; 0 is none.
+// Names one acquisition in this process, whichever mutex it is of; 0 is none.
 using Hold = uint64_t;
+Hold nextHold();
 
 // One acquire in the line.
 class Request {
@@ -26,16 +27,17 @@ class Request {
     ended,      // taken out of the line, or taken back
   };
 
+  explicit Request(Hold name) : hold(name) {}
   virtual ~Request() = default;
   // The state may have changed, or may change now; its thread should look (see deliver). Called on any thread, with or
   // without the ProcessMutex locked: only passes the news on.
   virtual void wake() = 0;
 
+  const Hold hold;
   // All below: guarded by the ProcessMutex's lock.
   State state = State::queued;
   Acquired acquired;
   Failure failure;
-  Hold hold = 0;  // given when it gets in line: its owner's, should it come to that
 };
 
 class ProcessMutex final : private PlatformMutex::Listener {
@@ -44,39 +46,52 @@ class ProcessMutex final : private PlatformMutex::Listener {
   explicit ProcessMutex(const MutexLocation& location);
   ~ProcessMutex() override;
 
-  // Takes the lock if it is free and nobody is in line. On success `record` is published and `hold` names it.
-  LockResult tryAcquire(std::string_view record, Hold& hold, Acquired& acquired, Failure& failure);
+  // Takes the lock for `hold` if it is free and nobody is in line, and publishes `record`.
+  LockResult tryAcquire(Hold hold, std::string_view record, Acquired& acquired, Failure& failure);
   void enqueue(const std::shared_ptr<Request>& request);
   // What a woken request does on its own thread: granted becomes delivered, and the record is published.
   Request::State deliver(Request& request, std::string_view record);
-  // The same, but only for a grant of which there is nothing to tell. False: look with deliver().
-  bool deliverPlain(Request& request, std::string_view record);
   // Takes the request out of the line, and with `takeBack` also out of a grant that was not delivered.
   // False: it is settled, or granted and to be delivered.
   bool cancel(const std::shared_ptr<Request>& request, bool takeBack);
 
   // These do nothing once `hold` is over.
   void release(Hold hold, Release how);
+  // As if it had never been acquired: an abandoned mutex stays abandoned, by the owner whose record this is.
+  void giveBack(Hold hold, const Acquired& acquired);
   void report(Hold hold, std::string_view record);
   bool owns(Hold hold);
+  bool isLost(Hold hold);
+  void keepYoung(Hold hold, std::string_view record);
 
   bool snapshot(MutexSnapshot& snapshot, Failure& failure);
   Failure recordFailure();
 
+  // Lets those rest that nobody holds or awaits, and that nobody has used since the last call. Answers how many of them are left.
+  static size_t restIdle();
+
  private:
+  enum class Rest { unused, idle };  // not used since the last look, or just not in use now
+  static size_t restAll(Rest which, const ProcessMutex* but);
+  bool restIf(Rest which, bool& isAwake);
+  void use();
+  bool isInUse() const { return owner_ != 0 || waiting_ || !line_.empty(); }
+  LockResult tryLock(Acquired& acquired, Failure& failure);
+  bool startWait(Failure& failure);
+
   void onWaitEnded() override;
   void takeWaited(const Request* taker = nullptr);
   void waitForNext();
   void nameNext();
   void unlock(Release how);
-  void publish(Request& request, std::string_view record);
 
   const std::string path_;
   std::mutex mutex_;  // guards all below and every call into platform_
   std::deque<std::shared_ptr<Request>> line_;
   Hold owner_ = 0;  // the acquisition that has the lock, delivered or not
-  Hold lastHold_ = 0;
   bool waiting_ = false;  // the platform waits for the first in line
+  bool awake_ = false;    // the platform may have something to give back
+  bool used_ = false;     // since the last look of restIdle()
 
   std::mutex nextMutex_;  // guards next_ alone, and is never held across a call
   std::shared_ptr<Request> next_;  // the first in line, for the platform's thread

@@ -5,17 +5,25 @@ export {
   MutexDeadlockError,
   MutexError,
   type MutexErrorCode,
+  MutexLostError,
   MutexTimeoutError,
 } from './mutex/errors.ts'
+export type { MutexState } from './mutex/mutex-core.ts'
 export type { MutexLock } from './mutex/mutex-lock.ts'
 export {
   type AcquireOptions,
   type AcquireSyncOptions,
-  type MutexState,
   NamedMutex,
   type NamedMutexOptions,
   type TryAcquireOptions,
 } from './mutex/named-mutex.ts'
 export type { ReportedProgress, WaitOptions } from './mutex/options.ts'
 export type { OwnerInfo, OwnerProgress } from './mutex/owner-info.ts'
-export type { AbandonedEvent, AcquireEvent, ReleaseEvent, TimeoutEvent, WaitEvent } from './mutex/telemetry.ts'
+export type {
+  AbandonedEvent,
+  AcquireEvent,
+  LostEvent,
+  ReleaseEvent,
+  TimeoutEvent,
+  WaitEvent,
+} from './mutex/telemetry.ts'

@@ -4,24 +4,50 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include <cstring>
+#include <cerrno>
 
 namespace os_mutex {
 namespace {
 
-constexpr auto kPatience = std::chrono::milliseconds(10);
+using std::chrono::milliseconds;
+
+constexpr auto kPatience = milliseconds(10);     // a hand-off takes a tenth of a millisecond, on a busy machine a few
+constexpr auto kLongPatience = milliseconds(30);
+constexpr int kRestFactor = 9;
 constexpr auto kYielding = std::chrono::microseconds(200);  // then naps, for machines with fewer cores than processes
 constexpr useconds_t kNapUs = 50;
 constexpr int kQueueTries = 100;
+constexpr int kProbeTries = 100;
 
 MutexLocation queueLocation(MutexLocation location) {
   location.path += "~wait";
   return location;
 }
 
+int lockNow(int fd, int kind) {
+  for (;;) {
+    if (::flock(fd, kind | LOCK_NB) == 0) return 0;
+    if (errno != EINTR) return errno;
+  }
+}
+
+// A query() that can't see locks otherwise takes a shared one for a moment (PosixMutex::snapshot), which must not make a try fail. Only
+// another shared lock can be had beside it: then the exclusive one is tried again. A lock that stays shared is another program's.
+int lockPastProbes(int fd) {
+  int error = lockNow(fd, LOCK_EX);
+  for (int attempt = 0; error == EWOULDBLOCK && attempt < kProbeTries; attempt++) {
+    if (lockNow(fd, LOCK_SH) != 0) return EWOULDBLOCK;
+    ::flock(fd, LOCK_UN);
+    ::sched_yield();
+    error = lockNow(fd, LOCK_EX);
+  }
+  return error;
+}
+
 }  // namespace
 
-Courtesy::Courtesy(const MutexLocation& location) : location_(queueLocation(location)) {}
+Courtesy::Courtesy(const MutexLocation& location, const OwnRecord& own)
+    : location_(queueLocation(location)), own_(own), patience_(kPatience) {}
 
 bool Courtesy::openQueue() {
   if (queue_.isOpen() && !queue_.isStillNamed(location_)) queue_.close();
@@ -29,41 +55,67 @@ bool Courtesy::openQueue() {
   return queue_.open(location_, ignored);
 }
 
-void Courtesy::wrote(std::string_view record) { std::memcpy(lastHeader_, record.data() + 1, kCompared); }
-
-bool Courtesy::isOwnRecord(std::string_view bytes) const {
-  // All but the state byte: a release has changed it.
-  return bytes.size() >= kHeaderSize && std::memcmp(bytes.data() + kStateOffset + 1, lastHeader_, kCompared) == 0;
+// While it steps aside, a process that tries and tries must not take the lock each time only to give it back: the waiter that is
+// just waking up might find it taken again and again.
+Courtesy::Taken Courtesy::take(const LockFile& lock, std::string_view& header, char (&buffer)[kHeaderSize], int& error) {
+  if (isSteppingAside_ && isOthersTurn(lock, lock.read(buffer, sizeof buffer))) return Taken::no;
+  error = lockPastProbes(lock.fd());
+  if (error != 0) return error == EWOULDBLOCK ? Taken::no : Taken::error;
+  header = lock.read(buffer, sizeof buffer);
+  if (!isOthersTurn(lock, header)) return Taken::yes;
+  ::flock(lock.fd(), LOCK_UN);
+  return Taken::no;
 }
 
-bool Courtesy::mustStepAside(const LockFile& lock, std::string_view bytes) {
-  mustStepAside_ = false;
-  if (!isMarkedQueued(bytes)) return false;
-  if (Clock::now() - lastRelease_ > kPatience || !isOwnRecord(bytes) || !openQueue()) return false;
-  if (::flock(queue_.fd(), LOCK_EX | LOCK_NB) != 0) return mustStepAside_ = true;
-  // Nobody waits. A waiter marks the file after it has its shared lock, so none can have marked it since we have the
-  // exclusive one: clearing the mark hides nobody.
+bool Courtesy::isOthersTurn(const LockFile& lock, std::string_view header) {
+  if (isSteppingAside_) {
+    isSteppingAside_ = !isDone(header) && someoneWaits(lock);
+  } else if (isMarkedQueued(header) && own_.isIn(header)) {
+    const Clock::time_point now = Clock::now();
+    isSteppingAside_ = now - lastRelease_ <= patience_ && now >= restUntil_ && someoneWaits(lock);
+  }
+  return isSteppingAside_;
+}
+
+// Whether another owner has had the lock since this process stepped aside, or its patience has ended.
+bool Courtesy::isDone(std::string_view header) {
+  if (!own_.isIn(header)) {
+    patience_ = kPatience;
+    return true;
+  }
+  const Clock::time_point now = Clock::now();
+  if (now - lastRelease_ <= patience_) return false;
+  restUntil_ = now + kRestFactor * patience_;
+  patience_ = kLongPatience;
+  return true;
+}
+
+bool Courtesy::someoneWaits(const LockFile& lock) {
+  if (!openQueue()) return false;
+  if (lockNow(queue_.fd(), LOCK_EX) != 0) return true;
+  // A waiter marks the file after it has its shared lock, so none can have marked it since this exclusive one: clearing the mark hides
+  // nobody.
   lock.write({&kNotQueued, 1}, kQueueMarkOffset);
   ::flock(queue_.fd(), LOCK_UN);
   return false;
 }
 
-void Courtesy::stepAside(const LockFile& lock, const FlockWaiter& waiter) const {
+void Courtesy::stepAside(const LockFile& lock, const FlockWaiter& waiter) {
   char buffer[kHeaderSize];
-  while (!waiter.isCalledOff() && isOwnRecord(lock.read(buffer, sizeof buffer))) {
-    const auto passed = Clock::now() - lastRelease_;
-    if (passed > kPatience) return;
-    if (passed < kYielding) ::sched_yield();
+  while (!waiter.isCalledOff() && !isDone(lock.read(buffer, sizeof buffer))) {
+    if (Clock::now() - lastRelease_ < kYielding) ::sched_yield();
     else ::usleep(kNapUs);
   }
+  isSteppingAside_ = false;
 }
 
-void Courtesy::queueUp(const LockFile& lock, const FlockWaiter& waiter) {
-  if (mustStepAside_) stepAside(lock, waiter);
-  if (!openQueue()) return;
-  // Refused only for the moment in which somebody looks (mustStepAside). Never blocks: that somebody may be stopped.
+void Courtesy::Place::enter(const LockFile& lock, const FlockWaiter& waiter) {
+  if (courtesy_.isSteppingAside_) courtesy_.stepAside(lock, waiter);
+  if (!courtesy_.openQueue()) return;
+  // Refused only for the moment in which somebody looks (someoneWaits). Never blocks: that somebody may be stopped.
   for (int attempt = 0; attempt < kQueueTries; attempt++) {
-    if (::flock(queue_.fd(), LOCK_SH | LOCK_NB) == 0) {
+    if (lockNow(courtesy_.queue_.fd(), LOCK_SH) == 0) {
+      entered_ = true;
       lock.write({&kQueued, 1}, kQueueMarkOffset);
       return;
     }
@@ -71,9 +123,13 @@ void Courtesy::queueUp(const LockFile& lock, const FlockWaiter& waiter) {
   }
 }
 
-void Courtesy::leaveQueue() {
-  mustStepAside_ = false;
-  if (queue_.isOpen()) ::flock(queue_.fd(), LOCK_UN);
+void Courtesy::Place::leave() {
+  if (entered_) ::flock(courtesy_.queue_.fd(), LOCK_UN);
+  entered_ = false;
+}
+
+void Courtesy::keepYoung() const {
+  if (queue_.isOpen()) queue_.touch();
 }
 
 }  // namespace os_mutex

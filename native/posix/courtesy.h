@@ -3,10 +3,13 @@
 //
 // - a waiter holds a shared flock on a second file, NAME~wait, for as long as it waits (the kernel's word that somebody waits,
 //   which a crash takes back), and marks the lock file once;
-// - who has taken a lock without waiting, finds that mark, was the last owner itself within the last 10 ms, and finds
-//   NAME~wait held, gives the lock back and steps aside until another owner has had it.
+// - who takes a lock without waiting, finds that mark, was the last owner itself a moment ago, and finds NAME~wait held, gives the
+//   lock back and steps aside until another owner has had it, or its patience ends.
 //
-// Only a hint: where it fails (file gone, a waiter stopped or slow), exclusion stands and only the turn is lost after 10 ms.
+// Patience has a budget, since a waiter may be stopped, or only pretend to wait: whoever has stepped aside in vain does not for nine
+// times as long, so that costs a tenth at most. The next time it waits longer, for a waiter that is slow to wake up.
+//
+// Only a hint: where it fails (no file, a waiter slower than that), exclusion stands and only the turn is lost.
 #pragma once
 
 #include <chrono>
@@ -14,39 +17,59 @@
 
 #include "flock_waiter.h"
 #include "lock_file.h"
-#include "../owner_record.h"
+#include "own_record.h"
 
 namespace os_mutex {
 
 class Courtesy {
  public:
-  explicit Courtesy(const MutexLocation& location);
+  enum class Taken { yes, no, error };
 
-  // The owner's side, under the caller's lock and with no wait in progress.
-  void wrote(std::string_view record);
+  // `own`: this process's latest record in the lock file.
+  Courtesy(const MutexLocation& location, const OwnRecord& own);
+
+  // The owner's side, under the caller's lock and with no wait in progress: flock(LOCK_EX | LOCK_NB) that leaves others their turn.
+  // `header` gets the file's first bytes, read under the lock. `error`: an errno.
+  Taken take(const LockFile& lock, std::string_view& header, char (&buffer)[kHeaderSize], int& error);
   void released() { lastRelease_ = Clock::now(); }
-  // What mustStepAside last said.
-  bool isSteppingAside() const { return mustStepAside_; }
-  // Asked right after a lock was taken without waiting, or before that while it steps aside. `bytes`: the lock file's.
-  bool mustStepAside(const LockFile& lock, std::string_view bytes);
 
-  // The waiter's side: on the waiter's thread, while the caller starts nothing else.
-  void queueUp(const LockFile& lock, const FlockWaiter& waiter);
-  // After the wait, once the waiter's thread is done with it.
-  void leaveQueue();
+  // The waiter's side. Made and ended under the caller's lock; in between, the waiter's thread alone uses it.
+  class Place {
+   public:
+    explicit Place(Courtesy& courtesy) : courtesy_(courtesy) {}
+    ~Place() { leave(); }
+    Place(const Place&) = delete;
+    Place& operator=(const Place&) = delete;
+    // Steps aside first, where the caller was refused its lock for that.
+    void enter(const LockFile& lock, const FlockWaiter& waiter);
+    void leave();
+
+   private:
+    Courtesy& courtesy_;
+    bool entered_ = false;
+  };
+
+  // Keeps the cleaners away from NAME~wait.
+  void keepYoung() const;
+  // Gives NAME~wait's descriptor back. Needs: no Place.
+  void rest() { queue_.close(); }
 
  private:
   using Clock = std::chrono::steady_clock;
   bool openQueue();
-  bool isOwnRecord(std::string_view bytes) const;
-  void stepAside(const LockFile& lock, const FlockWaiter& waiter) const;
+  bool isOthersTurn(const LockFile& lock, std::string_view header);
+  bool isDone(std::string_view header);
+  bool someoneWaits(const LockFile& lock);
+  void stepAside(const LockFile& lock, const FlockWaiter& waiter);
 
   const MutexLocation location_;  // of NAME~wait
+  const OwnRecord& own_;
   LockFile queue_;
-  bool mustStepAside_ = false;  // written under the caller's lock before the wait starts, read by the waiter's thread
-  static constexpr size_t kCompared = kHeaderSize - kStateOffset - 1;
-  char lastHeader_[kCompared] = {};  // of this process's latest record, from behind the state byte
+  // Written under the caller's lock while nobody waits, or by the waiter's thread while it steps aside: then nobody owns in this process.
+  bool isSteppingAside_ = false;
+  Clock::duration patience_;
   Clock::time_point lastRelease_{};
+  Clock::time_point restUntil_{};
 };
 
 }  // namespace os_mutex

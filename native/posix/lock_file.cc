@@ -1,11 +1,15 @@
 #include "lock_file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
+#include <map>
+#include <mutex>
 
+#include "../owner_record.h"
 #include "os.h"
 
 namespace os_mutex {
@@ -19,17 +23,41 @@ constexpr mode_t kUserDirectoryMode = 0700;
 constexpr int kAttempts = 100;  // rounds of a file that vanishes or appears between two calls
 
 bool fail(Failure& failure, FailureKind kind, int error, const char* call, const std::string& path) {
-  failure = {kind, error, call, path};
+  const bool noDescriptors = kind == FailureKind::system && (error == EMFILE || error == ENFILE);
+  failure = {noDescriptors ? FailureKind::noDescriptors : kind, error, call, path};
   return false;
 }
 
+bool isSameFile(const struct stat& a, const struct stat& b) { return a.st_ino == b.st_ino && a.st_dev == b.st_dev; }
+
+// systemd-tmpfiles skips a folder that somebody holds a lock on, with all that is in it. So one shared lock on the user's own folder,
+// for as long as this process has a file open there: no timer could protect a file while its process is stopped or its machine asleep.
+// At the moment of a cleaning it can't be had. Then the files' ages have to do.
+std::shared_ptr<Descriptor> holdFolder(const std::string& path, Descriptor directory, const struct stat& status) {
+  struct Held {
+    std::weak_ptr<Descriptor> directory;
+    struct stat status;
+  };
+  static std::mutex mutex;
+  static auto* const all = std::make_unique<std::map<std::string, Held>>().release();
+  std::lock_guard<std::mutex> lock(mutex);
+  Held& held = (*all)[path];
+  std::shared_ptr<Descriptor> found = held.directory.lock();
+  if (!found || !isSameFile(held.status, status)) {
+    found = std::make_shared<Descriptor>(std::move(directory));
+    held = {found, status};
+  }
+  ::flock(found->get(), LOCK_SH | LOCK_NB);
+  return found;
+}
+
 // The user's own directory, made on first use. Others can neither plant nor unlink anything in it.
-bool prepareUserDirectory(const MutexLocation& location, Failure& failure) {
+bool prepareUserDirectory(const MutexLocation& location, std::shared_ptr<Descriptor>& folder, Failure& failure) {
   const std::string& path = location.ownDirectory;
   const bool created = ::mkdir(path.c_str(), kUserDirectoryMode) == 0;
   if (!created && errno != EEXIST) return fail(failure, FailureKind::system, errno, "mkdir", path);
 
-  const Descriptor directory(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY | O_NOFOLLOW));
+  Descriptor directory(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY | O_NOFOLLOW));
   if (!directory) {
     // O_NOFOLLOW with O_DIRECTORY answers ENOTDIR or ELOOP for a link
     if (errno == ENOTDIR || errno == ELOOP) return fail(failure, FailureKind::foreignDirectory, errno, "open", path);
@@ -42,7 +70,27 @@ bool prepareUserDirectory(const MutexLocation& location, Failure& failure) {
   if (status.st_uid != ::geteuid() || (status.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
     return fail(failure, FailureKind::foreignDirectory, EPERM, "open", path);
   }
+  folder = holdFolder(path, std::move(directory), status);
   return true;
+}
+
+// A free record takes the disk's block that later records need: where that can't be had, the first owner hears of it, and not
+// whoever comes after its crash.
+void writeFirstRecord(int fd) {
+  const EncodedRecord free("", kFree);
+  char bytes[kHeaderSize + 1] = {kNotQueued};
+  free.bytes().copy(bytes + kStateOffset, sizeof bytes - kStateOffset);
+  while (::pwrite(fd, bytes, sizeof bytes, 0) < 0 && errno == EINTR) {}
+}
+
+// A second name may have been given to any lock file that everybody may write to, and then for good. It is refused only where a record
+// could damage somebody's data: in what has content of its own, and in what is empty but not everybody's to write.
+bool mayWriteInto(int fd, const struct stat& status) {
+  if (status.st_nlink <= 1) return true;
+  char bytes[kHeaderSize];
+  const ssize_t count = ::pread(fd, bytes, sizeof bytes, 0);
+  if (count == 0) return (status.st_mode & S_IWOTH) != 0;
+  return count > 0 && isLockFile({bytes, static_cast<size_t>(count)});
 }
 
 // Makes the file appear under its name with its final mode at once. With open(O_CREAT) and fchmod after it, a process
@@ -52,7 +100,7 @@ int createFile(const MutexLocation& location) {
   static std::atomic<unsigned> counter{0};
   const std::string& path = location.path;
   const mode_t mode = location.ownDirectory.empty() ? kGlobalMode : kLocalMode;
-  const int made = createWhole(path, mode);
+  const int made = createWhole(path, mode, &writeFirstRecord);
   if (made != ENOTSUP) return made;
 
   // By way of another name, which a process leaves behind that is killed before the rename.
@@ -63,6 +111,7 @@ int createFile(const MutexLocation& location) {
   Descriptor file(::open(temporary.c_str(), flags, mode));
   if (!file) return errno;
   ::fchmod(file.get(), mode);
+  writeFirstRecord(file.get());
   const int error = renameNoReplace(temporary.c_str(), path.c_str());
   if (error == 0) return 0;
   ::unlink(temporary.c_str());
@@ -72,6 +121,7 @@ int createFile(const MutexLocation& location) {
   file = Descriptor(::open(path.c_str(), flags, mode));
   if (!file) return errno;
   ::fchmod(file.get(), mode);
+  writeFirstRecord(file.get());
   return 0;
 }
 
@@ -98,7 +148,7 @@ int Descriptor::release() {
 
 bool LockFile::open(const MutexLocation& location, Failure& failure) {
   if (isOpen()) return true;
-  if (!location.ownDirectory.empty() && !prepareUserDirectory(location, failure)) return false;
+  if (!location.ownDirectory.empty() && !prepareUserDirectory(location, folder_, failure)) return false;
   const std::string& path = location.path;
   for (int attempt = 0; attempt < kAttempts; attempt++) {
     // First without O_CREAT: with fs.protected_regular, O_CREAT on another user's file in a sticky directory is refused.
@@ -129,30 +179,58 @@ bool LockFile::adopt(int fd, const MutexLocation& location, Failure& failure) {
   struct stat status;
   if (::fstat(fd, &status) != 0) return fail(failure, FailureKind::system, errno, "fstat", location.path);
   if (!S_ISREG(status.st_mode)) return fail(failure, FailureKind::notRegularFile, 0, "open", location.path);
-  if (status.st_nlink > 1) return fail(failure, FailureKind::hardLinked, 0, "open", location.path);
+  if (!mayWriteInto(fd, status)) return fail(failure, FailureKind::hardLinked, 0, "open", location.path);
   // Nobody else's is in a directory of one's own. Only query() comes here without having looked at the directory.
   if (!location.ownDirectory.empty() && status.st_uid != ::geteuid()) {
     return fail(failure, FailureKind::foreignDirectory, EPERM, "open", location.ownDirectory);
   }
   file_ = std::move(file);
   identity_ = status;
+  view_ = currentView();
+  shielded_ = false;
   return true;
 }
 
-void LockFile::close() { file_.reset(); }
+void LockFile::close() {
+  file_.reset();
+  folder_.reset();
+}
 
-bool LockFile::isStillNamed(const MutexLocation& location) const { return leadsTo(location.path.c_str(), identity_); }
+bool LockFile::isStillNamed(const MutexLocation& location) const {
+  return lookUp(location.path.c_str(), identity_) == NameState::same;
+}
+
+bool LockFile::hasLostName(const MutexLocation& location) const {
+  struct stat status;
+  if (identity_.st_nlink > 0 && ::fstat(file_.get(), &status) == 0 && status.st_nlink == 0) return true;
+  const NameState name = lookUp(location.path.c_str(), identity_);
+  if (name != NameState::other && name != NameState::missing) return false;
+  const View view = currentView();
+  return view.isKnown && view_.isKnown && view.mounts == view_.mounts && view.root == view_.root &&
+         view.rootDevice == view_.rootDevice;
+}
+
+void LockFile::touch() const {
+  ::futimens(file_.get(), nullptr);
+  if (folder_) ::flock(folder_->get(), LOCK_SH | LOCK_NB);
+}
+
+void LockFile::shield(bool on) {
+  if (on != shielded_ && shieldFromCleaners(file_.get(), identity_, on)) shielded_ = on;
+}
 
 std::string_view LockFile::read(char* buffer, size_t size) const {
   const ssize_t count = ::pread(file_.get(), buffer, size, 0);
   return {buffer, count > 0 ? static_cast<size_t>(count) : 0};
 }
 
-// A record that cannot be written (disk full, quota) must not stop the lock: it is for people and messages. But then a
-// crash goes untold, so the state byte, which needs no new block in an existing file, is tried on its own.
-void LockFile::write(std::string_view bytes, long offset) const {
-  if (bytes.empty() || ::pwrite(file_.get(), bytes.data(), bytes.size(), offset) > 0) return;
-  if (bytes.size() > 1 && ::pwrite(file_.get(), bytes.data(), 1, offset) < 0) return;
+int LockFile::write(std::string_view bytes, long offset) const {
+  for (;;) {
+    const ssize_t count = ::pwrite(file_.get(), bytes.data(), bytes.size(), offset);
+    if (count == static_cast<ssize_t>(bytes.size())) return 0;
+    if (count >= 0) return ENOSPC;
+    if (errno != EINTR) return errno;
+  }
 }
 
 }  // namespace os_mutex

@@ -4,6 +4,7 @@
 
 #include <sys/stat.h>
 
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -31,6 +32,14 @@ class Descriptor {
   int fd_ = -1;
 };
 
+// From where a process sees the file system: its mount namespace and root directory.
+struct View {
+  bool isKnown = false;
+  ino_t mounts = 0;
+  dev_t rootDevice = 0;
+  ino_t root = 0;
+};
+
 class LockFile {
  public:
   // Opens or creates the file, refusing everything that is not a plain lock file. Keeps it open until close().
@@ -44,15 +53,27 @@ class LockFile {
 
   // Whether the name still leads to this file. Asked after locking: an owner of a file that was unlinked excludes nobody.
   bool isStillNamed(const MutexLocation& location) const;
+  // Whether the file has certainly lost its name: no name is left, or the name leads elsewhere for those who see the file system
+  // as this file's opener did. False where that can't be told, as after a chroot.
+  bool hasLostName(const MutexLocation& location) const;
 
   // Reads from the start of the file into `buffer`; what cannot be read reads as empty.
   std::string_view read(char* buffer, size_t size) const;
-  void write(std::string_view bytes, long offset) const;
+  // 0 or errno.
+  int write(std::string_view bytes, long offset) const;
+
+  // Makes the file young for the system's cleaners of temporary files, which go by its time stamps.
+  void touch() const;
+  // Makes those cleaners skip the file whatever its age, where the system has such a way and the file is this user's; or ends that.
+  void shield(bool on);
 
  private:
   bool adopt(int fd, const MutexLocation& location, Failure& failure);
   Descriptor file_;
+  std::shared_ptr<Descriptor> folder_;  // the user's own, locked: see holdFolder
   struct stat identity_ = {};
+  View view_ = {};
+  bool shielded_ = false;
 };
 
 }  // namespace os_mutex

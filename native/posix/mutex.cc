@@ -1,22 +1,24 @@
 // The platform mutex of Linux and macOS: flock(2) on a file. The kernel frees the lock with the last descriptor of the open
 // file description, so with its process; all descriptors are O_CLOEXEC, so an exec'd child keeps none.
 //
-// "Abandoned" is told by the record: an acquirer that finds the mark of an owner who did not take it back on releasing is
-// told. The mark is written when the lock reaches its owner and replaced by the next owner's, so it is told once.
+// "Abandoned" comes from the record: an acquirer learns of the mark of an owner who did not take it back on releasing. The mark is
+// written when the lock reaches its owner and replaced by the next owner's, so exactly one learns of it.
 #include <dlfcn.h>
 #include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <memory>
+#include <optional>
 
+#include "../owner_record.h"
+#include "../platform_mutex.h"
+#include "../process_identity.h"
 #include "courtesy.h"
 #include "flock_waiter.h"
 #include "lock_file.h"
-#include "../owner_record.h"
-#include "../platform_mutex.h"
 #include "os.h"
-#include "../process_identity.h"
+#include "own_record.h"
 
 namespace os_mutex {
 namespace {
@@ -26,22 +28,35 @@ constexpr int kVanishTries = 100;
 class PosixMutex final : public PlatformMutex, private FlockWaiter::Client {
  public:
   PosixMutex(const MutexLocation& location, Listener& listener)
-      : location_(location), listener_(listener), courtesy_(location), waiter_(*this) {}
+      : location_(location), listener_(listener), courtesy_(location, ownRecord_), waiter_(*this) {}
 
   LockResult tryLock(Acquired& acquired, Failure& failure) override;
   bool startWait(Failure& failure) override;
   void cancelWait() override;
   bool waitHasEnded() const override { return waiter_.hasEnded(); }
   LockResult finishWait(Acquired& acquired, Failure& failure) override;
-  Failure recordFailure() const override { return {}; }
-  void writeRecord(std::string_view json) override;
+  bool writeRecord(std::string_view json) override;
+  Failure recordFailure() const override { return {FailureKind::system, recordError_, "write", location_.path}; }
   void unlock(Release how) override;
+  bool isLost() const override { return owned_->hasLostName(location_); }
+  void keepYoung(std::string_view json) override;
+  void rest() override;
   bool snapshot(MutexSnapshot& snapshot, Failure& failure) override;
 
  private:
-  void beforeFlock(const FlockWaiter& waiter) override { courtesy_.queueUp(*waiting_, waiter); }
+  // One wait, from its start to whoever takes its outcome. What the waiter's thread writes is read after FlockWaiter::finish or cancel.
+  struct Wait {
+    Wait(LockFile& waited, Courtesy& courtesy) : file(waited), place(courtesy) {}
+    LockFile& file;
+    Courtesy::Place place;
+    bool fileIsNamed = false;
+    bool fileIsMarked = false;
+  };
+
+  void beforeFlock(const FlockWaiter& waiter) override { waiting_->place.enter(waiting_->file, waiter); }
   void flockEnded(int error) override;
   LockFile& freeFile() { return owned_ == &files_[0] ? files_[1] : files_[0]; }
+  void acquire(LockFile& file, bool marked, Acquired& acquired);
 
   const MutexLocation location_;
   Listener& listener_;
@@ -49,20 +64,22 @@ class PosixMutex final : public PlatformMutex, private FlockWaiter::Client {
   LockFile files_[2];
   LockFile* owned_ = nullptr;
   bool recordWritten_ = false;  // by the present owner
-  LockFile* waiting_ = nullptr;  // the waiter's thread reads it between start and end of a wait
-  // What the waiter's thread saw of it at the end of a wait, for whoever takes the outcome (see FlockWaiter::finish).
-  bool waitedFileIsNamed_ = false;
-  bool waitedFileIsMarked_ = false;
+  OwnRecord ownRecord_;
+  int recordError_ = 0;
   Courtesy courtesy_;
+  std::optional<Wait> waiting_;
   FlockWaiter waiter_;  // last: its destructor joins the thread, which uses all of the above
 };
 
 // `marked`: the file bears the mark of an owner. Most often there is nothing to read.
-void readAbandoned(const LockFile& file, bool marked, Acquired& acquired) {
+void PosixMutex::acquire(LockFile& file, bool marked, Acquired& acquired) {
+  owned_ = &file;
   acquired.abandoned = marked;
   if (!marked) return;
   char buffer[kRecordLimit];
-  acquired.previousOwner = recordJson(file.read(buffer, sizeof buffer));
+  const std::string_view bytes = file.read(buffer, sizeof buffer);
+  ownRecord_.replaces(bytes);
+  acquired.previousOwner = recordJson(bytes);
 }
 
 bool isOfOurPidSpace(std::string_view json) {
@@ -75,30 +92,19 @@ LockResult PosixMutex::tryLock(Acquired& acquired, Failure& failure) {
   for (int attempt = 0; attempt < kVanishTries; attempt++) {
     if (!file.open(location_, failure)) return LockResult::failed;
     char buffer[kHeaderSize];
-    // While it steps aside, a process that tries and tries must not take the lock each time only to give it back: the waiter
-    // that is just waking up might find it taken again and again.
-    if (courtesy_.isSteppingAside() && courtesy_.mustStepAside(file, file.read(buffer, sizeof buffer))) {
-      return LockResult::busy;
+    std::string_view header;
+    int error = 0;
+    switch (courtesy_.take(file, header, buffer, error)) {
+      case Courtesy::Taken::yes: break;
+      case Courtesy::Taken::no: return LockResult::busy;
+      case Courtesy::Taken::error: failure = {FailureKind::system, error, "flock", location_.path}; return LockResult::failed;
     }
-    if (::flock(file.fd(), LOCK_EX | LOCK_NB) != 0) {
-      if (errno == EWOULDBLOCK) return LockResult::busy;
-      if (errno == EINTR) continue;
-      failure = {FailureKind::system, errno, "flock", location_.path};
-      return LockResult::failed;
+    if (file.isStillNamed(location_)) {
+      acquire(file, isMarkedHeld(header), acquired);
+      return LockResult::acquired;
     }
-    if (!file.isStillNamed(location_)) {
-      // Opened before the file was removed: this lock excludes nobody who comes now.
-      file.close();
-      continue;
-    }
-    const std::string_view header = file.read(buffer, sizeof buffer);
-    if (courtesy_.mustStepAside(file, header)) {
-      ::flock(file.fd(), LOCK_UN);
-      return LockResult::busy;
-    }
-    readAbandoned(file, isMarkedHeld(header), acquired);
-    owned_ = &file;
-    return LockResult::acquired;
+    // Opened before the file was removed: this lock excludes nobody who comes now.
+    file.close();
   }
   failure = {FailureKind::system, EAGAIN, "open", location_.path};
   return LockResult::failed;
@@ -107,10 +113,10 @@ LockResult PosixMutex::tryLock(Acquired& acquired, Failure& failure) {
 bool PosixMutex::startWait(Failure& failure) {
   LockFile& file = freeFile();
   if (!file.open(location_, failure)) return false;
-  waiting_ = &file;
+  waiting_.emplace(file, courtesy_);
   const int error = waiter_.start(file.fd());
   if (error == 0) return true;
-  waiting_ = nullptr;
+  waiting_.reset();
   failure = {FailureKind::system, error, "pthread_create", location_.path};
   return false;
 }
@@ -119,52 +125,69 @@ bool PosixMutex::startWait(Failure& failure) {
 void PosixMutex::flockEnded(int error) {
   listener_.onWaitEnded();
   if (error != 0) return;
-  waitedFileIsNamed_ = waiting_->isStillNamed(location_);
+  Wait& wait = *waiting_;
+  wait.fileIsNamed = wait.file.isStillNamed(location_);
   char buffer[kHeaderSize];
-  waitedFileIsMarked_ = isMarkedHeld(waiting_->read(buffer, sizeof buffer));
-  courtesy_.leaveQueue();
+  wait.fileIsMarked = isMarkedHeld(wait.file.read(buffer, sizeof buffer));
+  wait.place.leave();
 }
 
 void PosixMutex::cancelWait() {
   if (!waiter_.cancel()) waiter_.finish();
-  ::flock(waiting_->fd(), LOCK_UN);
-  courtesy_.leaveQueue();
-  waiting_ = nullptr;
+  ::flock(waiting_->file.fd(), LOCK_UN);
+  waiting_.reset();
 }
 
 LockResult PosixMutex::finishWait(Acquired& acquired, Failure& failure) {
-  LockFile& file = *waiting_;
   const int error = waiter_.finish();
-  waiting_ = nullptr;
+  LockFile& file = waiting_->file;
+  const bool named = waiting_->fileIsNamed;
+  const bool marked = waiting_->fileIsMarked;
+  waiting_.reset();
   if (error != 0) {
-    courtesy_.leaveQueue();
     failure = {FailureKind::system, error, "flock", location_.path};
     return LockResult::failed;
   }
-  if (!waitedFileIsNamed_) {
+  if (!named) {
     file.close();
     return startWait(failure) ? LockResult::busy : LockResult::failed;
   }
-  readAbandoned(file, waitedFileIsMarked_, acquired);
-  owned_ = &file;
+  acquire(file, marked, acquired);
   return LockResult::acquired;
 }
 
-void PosixMutex::writeRecord(std::string_view json) {
-  const EncodedRecord record(json);
-  owned_->write(record.bytes(), kStateOffset);
-  courtesy_.wrote(record.bytes());
+bool PosixMutex::writeRecord(std::string_view json) {
+  recordError_ = ownRecord_.write(*owned_, json);
   recordWritten_ = true;
+  return recordError_ == 0;
 }
 
 void PosixMutex::unlock(Release how) {
   // Marked before it is unlocked: the other way round would mark the next owner's record. A crash in between reads as a
   // clean release, which it is: the owner was done.
-  if (how == Release::clean) owned_->write({&kFree, 1}, kStateOffset);
+  if (how == Release::clean) ownRecord_.release(*owned_);
+  owned_->shield(false);
   ::flock(owned_->fd(), LOCK_UN);
   owned_ = nullptr;
   recordWritten_ = false;
   courtesy_.released();
+}
+
+void PosixMutex::keepYoung(std::string_view json) {
+  owned_->touch();
+  owned_->shield(true);
+  courtesy_.keepYoung();
+  char buffer[kRecordLimit];
+  const std::string_view bytes = owned_->read(buffer, sizeof buffer);
+  if (ownRecord_.isIn(bytes) && isMarkedHeld(bytes) && !recordJson(bytes).empty()) return;
+  // Damaged by another program (`exec 9>file` empties it). Whether somebody waits is found out by the next owner.
+  owned_->write({&kQueued, 1}, kQueueMarkOffset);
+  writeRecord(json);
+}
+
+void PosixMutex::rest() {
+  for (LockFile& file : files_) file.close();
+  courtesy_.rest();
 }
 
 bool PosixMutex::snapshot(MutexSnapshot& snapshot, Failure& failure) {

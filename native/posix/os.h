@@ -7,17 +7,26 @@
 #include <atomic>
 #include <string>
 
+#include "lock_file.h"
+
 namespace os_mutex {
 
-// Makes an empty file of this mode, which appears under its name whole, and has no other name before. 0 or errno: EEXIST when
+// Makes a file of this mode, which `fill` writes before it has a name, and which has no other name before. 0 or errno: EEXIST when
 // something is there, ENOTSUP where there is no such way.
-int createWhole(const std::string& path, mode_t mode);
+int createWhole(const std::string& path, mode_t mode, void (*fill)(int fd));
 
 // rename(2) that fails with EEXIST instead of replacing. 0 or errno.
 int renameNoReplace(const char* from, const char* to);
 
-// Whether `path` itself (no link followed) is the file that `file` describes.
-bool leadsTo(const char* path, const struct stat& file);
+// What `path` itself (no link followed) leads to: the file that `file` describes, another one, none, or it can't be told.
+enum class NameState { same, other, missing, unknown };
+NameState lookUp(const char* path, const struct stat& file);
+
+// The calling thread's. `mounts` is 0 where there are no namespaces.
+View currentView();
+
+// Makes the system's cleaners of temporary files skip the file, or not any more. False: there is no such way, or not for this user.
+bool shieldFromCleaners(int fd, const struct stat& file, bool on);
 
 enum class KernelWord { held, free, unknown };
 // Whether somebody holds a flock on the file, without taking it. `pid`: the owner, where the kernel tells, else 0.

@@ -41,16 +41,27 @@ void installHandler() {
 
 }  // namespace
 
-int createWhole(const std::string&, mode_t) { return ENOTSUP; }
+int createWhole(const std::string&, mode_t, void (*)(int)) { return ENOTSUP; }
 
 int renameNoReplace(const char* from, const char* to) {
   return ::renamex_np(from, to, RENAME_EXCL) == 0 ? 0 : errno;
 }
 
-bool leadsTo(const char* path, const struct stat& file) {
+NameState lookUp(const char* path, const struct stat& file) {
   struct stat found;
-  return ::lstat(path, &found) == 0 && found.st_ino == file.st_ino && found.st_dev == file.st_dev;
+  if (::lstat(path, &found) != 0) return errno == ENOENT ? NameState::missing : NameState::unknown;
+  return found.st_ino == file.st_ino && found.st_dev == file.st_dev ? NameState::same : NameState::other;
 }
+
+View currentView() {
+  View view;
+  struct stat root;
+  if (::stat("/", &root) == 0) view = {true, 0, root.st_dev, root.st_ino};
+  return view;
+}
+
+// tmp_cleaner goes by the time stamps alone.
+bool shieldFromCleaners(int, const struct stat&, bool) { return false; }
 
 // On macOS flock and fcntl locks are of one family, and F_GETLK tells of both; a flock's owner has no pid there (-1).
 KernelWord askKernel(int fd, const struct stat&, long& pid) {

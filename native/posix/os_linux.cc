@@ -66,9 +66,10 @@ bool deviceIsTold(int fd) {
 }  // namespace
 
 // By the file's number in /proc, since linkat(AT_EMPTY_PATH) wants a privilege before Linux 6.10.
-int createWhole(const std::string& path, mode_t mode) {
+int createWhole(const std::string& path, mode_t mode, void (*fill)(int fd)) {
   const Descriptor file(::open(path.substr(0, path.rfind('/') + 1).c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, mode));
   if (!file || ::fchmod(file.get(), mode) != 0) return ENOTSUP;
+  fill(file.get());
   const std::string unnamed = "/proc/self/fd/" + std::to_string(file.get());
   if (::linkat(AT_FDCWD, unnamed.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) == 0) return 0;
   return errno == EEXIST ? EEXIST : ENOTSUP;
@@ -81,15 +82,35 @@ int renameNoReplace(const char* from, const char* to) {
 // Not by lstat where it can be helped: it asks for the time stamps, too, and since Linux 6.13 a file whose time was asked for
 // pays for exact stamps at its next write, here the owner record's (measured: 2 µs more for an acquire and release on ext4).
 // By number, since older musl has no function for it. Some sandboxes refuse what they do not know.
-bool leadsTo(const char* path, const struct stat& file) {
+NameState lookUp(const char* path, const struct stat& file) {
   struct statx found;
   if (::syscall(SYS_statx, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_INO, &found) == 0) {
-    return found.stx_ino == file.st_ino && found.stx_dev_major == major(file.st_dev) &&
-           found.stx_dev_minor == minor(file.st_dev);
+    const bool same = found.stx_ino == file.st_ino && found.stx_dev_major == major(file.st_dev) &&
+                      found.stx_dev_minor == minor(file.st_dev);
+    return same ? NameState::same : NameState::other;
   }
   struct stat status;
-  return (errno == ENOSYS || errno == EPERM) && ::lstat(path, &status) == 0 && status.st_ino == file.st_ino &&
-         status.st_dev == file.st_dev;
+  if ((errno == ENOSYS || errno == EPERM) && ::lstat(path, &status) == 0) {
+    return status.st_ino == file.st_ino && status.st_dev == file.st_dev ? NameState::same : NameState::other;
+  }
+  return errno == ENOENT ? NameState::missing : NameState::unknown;
+}
+
+// A thread may have a namespace of its own (unshare), so not by /proc/self, which is the main thread's.
+View currentView() {
+  View view;
+  struct stat mounts;
+  struct stat root;
+  if (::stat("/proc/thread-self/ns/mnt", &mounts) != 0 || ::stat("/", &root) != 0) return view;
+  view = {true, mounts.st_ino, root.st_dev, root.st_ino};
+  return view;
+}
+
+// systemd-tmpfiles removes no file that has the sticky bit, which means nothing else on a file (tmpfiles.d(5), inode(7)).
+bool shieldFromCleaners(int fd, const struct stat& file, bool on) {
+  if (file.st_uid != ::geteuid()) return false;
+  const mode_t mode = file.st_mode & 07777 & ~static_cast<mode_t>(S_ISVTX);
+  return ::fchmod(fd, on ? mode | S_ISVTX : mode) == 0;
 }
 
 // A line reads "12: FLOCK  ADVISORY  WRITE 4711 08:01:131090 0 EOF"; a blocked request has "->" after the number.

@@ -1,5 +1,5 @@
 import { MutexArgumentError, MutexTimeoutError } from './errors.ts'
-import { giveBack, type MutexLock } from './mutex-lock.ts'
+import type { MutexLock } from './mutex-lock.ts'
 import { type AcquireOptions, NamedMutex } from './named-mutex.ts'
 import { checkTimeout } from './options.ts'
 import { timeoutError } from './timeout-error.ts'
@@ -61,10 +61,15 @@ export async function acquireAll(
       held.set(mutex, await mutex.acquire({ ...options, timeoutMs: left }))
     }
   } catch (error) {
-    // A death that was told by one of them is not lost with it: the next owner hears of it.
-    for (const lock of held.values()) giveBack(lock)
+    // An abandonment that one of them has reported is not lost: the next owner learns of it.
+    for (const lock of held.values()) lock.giveBack()
     // The last mutex only knows what was left of the time.
-    throw error instanceof MutexTimeoutError ? timeoutError(error.mutexName, timeoutMs, error.owner) : error
+    throw error instanceof MutexTimeoutError
+      ? timeoutError(error.mutexName, timeoutMs, {
+          held: true,
+          ...(error.owner === undefined ? {} : { owner: error.owner }),
+        })
+      : error
   } finally {
     // Those made here are nobody else's. The locks stay.
     for (const mutex of wanted) if (!mutexes.includes(mutex)) mutex.close()

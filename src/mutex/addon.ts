@@ -1,15 +1,19 @@
 // Everything native that TypeScript knows is declared here.
 import { loadAddon } from './addon-loader.ts'
 
-/** 0: none. Else names one acquisition: odd when the mutex was abandoned, with bit 1 set when it keeps no owner record. */
-export type Token = number
+/** Names one acquisition in this process. 0: none. */
+export type Hold = number
 
-export function isAbandoned(token: Token): boolean {
-  return token % 2 === 1
-}
-
-export function isUnrecorded(token: Token): boolean {
-  return token % 4 >= 2
+/** How a mutex was acquired. */
+export interface Grant {
+  readonly hold: Hold
+  /** From the acquire to the grant. 0 when it did not have to wait. */
+  readonly waitedMs: number
+  readonly abandoned: boolean
+  /** JSON: the record of the owner that abandoned it, where it can be read. */
+  readonly previousOwner?: string
+  /** Why the mutex can't keep this owner's record. */
+  readonly unrecorded?: NativeFailure
 }
 
 /** What native code throws: the failed system call, to be told in words by native-failure.ts. */
@@ -21,32 +25,30 @@ export interface NativeFailure extends Error {
 }
 
 export interface NativeMutex {
-  tryAcquire(purposeJson?: string): Token
-  /** The id of an acquire in line; `dispatch` tells when there may be something to take. */
-  enqueue(purposeJson?: string): number
-  /** The token of an acquire in line, should it get the mutex with nothing to tell of it. */
-  tokenOf(id: number): Token
-  /** Then it calls `resolve(lock)`; `dispatch` comes soon after, and `take` has the same token. Else `dispatch` comes first. */
-  handTo(id: number, resolve: (lock: object) => void, lock: object): void
-  enqueueSync(purposeJson?: string): number
-  /** Blocks the thread until there may be something to take. */
-  waitSync(id: number, ms: number): void
-  /** The outcome of an acquire in line. 0: it still waits. */
-  take(id: number): Token
-  /** How long what was taken last had been in line. */
-  waitedMs(): number
-  /** Takes an acquire out of the line; `takeBack` also out of a grant not taken yet. False: it has an outcome. */
-  cancel(id: number, takeBack: boolean): boolean
-  release(token: Token): void
-  abandon(token: Token): void
-  /** Of a lock that was abandoned before: leaves it so, with the record of whoever abandoned it. */
-  giveBack(token: Token): void
-  report(token: Token, progressJson: string): void
-  previousOwner(): string | undefined
-  /** Why the mutex keeps no owner record. */
-  recordFailure(): NativeFailure
+  /** 0: it is taken. A plain number where there is nothing more to say of the grant: it did not wait, is recorded, not abandoned. */
+  tryAcquire(purposeJson?: string): Hold | Grant
+  /** Gets in line. A grant calls `resolve(lock)`; `dispatch` comes soon after it. */
+  enqueue(purposeJson: string | undefined, lock: object, resolve: (lock: object) => void): Hold
+  /** How an acquire in line was granted: once. Undefined: it was not, or that was asked before. */
+  grantOf(hold: Hold): Grant | undefined
+  /** Gets in line, for {@link waitSync}. */
+  enqueueSync(purposeJson?: string): Hold
+  /** Blocks the thread until there is a grant, for so long at most, and now and then for less. */
+  waitSync(hold: Hold, ms: number): Grant | undefined
+  /** Takes an acquire out of the line; `takeBack` also out of a grant that was not delivered. False: it has an outcome. */
+  cancel(hold: Hold, takeBack: boolean): boolean
+  release(hold: Hold): void
+  /** As if it had never been acquired: an abandoned mutex stays so, with the record of the owner that abandoned it. */
+  giveBack(hold: Hold): void
+  report(hold: Hold, progressJson: string): void
+  /** Says in the record that nobody can release it any more. */
+  noteCollected(hold: Hold): void
+  /** Whether somebody took the lock away from its owner. True only where that is certain. */
+  isLost(hold: Hold): boolean
+  /** Keeps the system's cleaners of temporary files away, and mends a damaged record. */
+  keepYoung(hold: Hold): void
   isTakenInThisThread(): boolean
-  /** Nothing but release, abandon and report may be called after it. */
+  /** Only what takes a hold may be called after it. */
   close(): void
   query(): { held: boolean; recordIsOwners: boolean; record: string; kernelPid: number }
 }
@@ -57,8 +59,8 @@ export interface Addon {
     ownDirectory: string | undefined,
     objectName: string,
     ownerJson: string,
-    /** Called when there may be something to take for a request. */
-    dispatch: (id: number) => void,
+    /** Called when an acquire in line was granted, soon after its owner has had its first step, or has failed. */
+    dispatch: (hold: Hold, failure: NativeFailure | undefined) => void,
   ) => NativeMutex
   processIdentity(): { pid: number; processStart: number; host: string; bootId: string; pidSpace: number }
   /** 0: there is no such process. undefined: the system does not tell. */
@@ -68,6 +70,9 @@ export interface Addon {
    * end is given back, on Windows and macOS, when nobody has the file open any more; on Linux when it is truncated.
    */
   preallocate(path: string, bytes: number): Promise<'done' | 'noRoom' | 'tooLarge' | 'unsupported'>
+  /** Lets mutexes that nobody uses give back their descriptors. How many keep them for now, since they were used lately. */
+  restIdle(): number
+  /** The name of its file system where flock is not reliable on it. */
   unsafeFileSystem(directory: string): string | undefined
   /** Which processes share `Local\` names: those of the effective user (POSIX) or of the session (Windows) with this number. */
   localScopeId(): number

@@ -6,6 +6,7 @@ export type MutexErrorCode =
   | 'ERR_MUTEX_INVALID_ARGUMENT'
   | 'ERR_MUTEX_TIMEOUT'
   | 'ERR_MUTEX_DEADLOCK'
+  | 'ERR_MUTEX_LOST'
   | 'ERR_MUTEX_CLOSED'
   | 'ERR_MUTEX_ACCESS_DENIED'
   | 'ERR_MUTEX_LOCK_FILE'
@@ -48,6 +49,24 @@ export class MutexAccessError extends MutexError {
 
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_MUTEX_ACCESS_DENIED', message, options)
+  }
+}
+
+/**
+ * `ERR_MUTEX_LOST`: the lock ended under its living owner, because somebody removed or replaced the lock file. The reason of
+ * `lock.lost`.
+ */
+export class MutexLostError extends MutexError {
+  override readonly name = 'MutexLostError'
+  /** The mutex that was held. */
+  readonly mutexName: string
+  /** The lock file that is gone. */
+  readonly path: string
+
+  constructor(message: string, details: { mutexName: string; path: string }) {
+    super('ERR_MUTEX_LOST', message)
+    this.mutexName = details.mutexName
+    this.path = details.path
   }
 }
 

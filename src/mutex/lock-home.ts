@@ -2,9 +2,9 @@
 // disagree on it do not exclude each other. Not /dev/shm either, which a logout may clear (RemoveIPC in logind.conf(5)).
 import { realpathSync } from 'node:fs'
 import path from 'node:path'
-import { addon } from './addon.ts'
 import { MutexArgumentError } from './errors.ts'
-import { type LockHome, platform } from './location.ts'
+import type { LockHome } from './mutex-platform.ts'
+import { platform } from './platform.ts'
 
 /** The lock homes in use: as given, and really. */
 const homes = new Map<string, string>()
@@ -48,11 +48,6 @@ function realPath(directory: string): string | undefined {
 function warnIfUnsafe(home: string): void {
   if (looked.has(home)) return
   looked.add(home)
-  const fileSystem = addon.unsafeFileSystem(home)
-  if (fileSystem === undefined) return
-  process.emitWarning(
-    `Mutexes in ${home} lie on ${fileSystem}, where flock may not exclude processes on other machines, or at all. ` +
-      'Choose a local directory by OS_MUTEX_DIR or the option "directory".',
-    { type: 'MutexWarning', code: 'OS_MUTEX_UNSAFE_FILE_SYSTEM' },
-  )
+  const warning = platform.warningOf(home)
+  if (warning !== undefined) process.emitWarning(warning.message, { type: 'MutexWarning', code: warning.code })
 }

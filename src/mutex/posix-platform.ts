@@ -4,8 +4,8 @@ import path from 'node:path'
 import { getSystemErrorName } from 'node:util'
 import { addon, type NativeFailure } from './addon.ts'
 import { MutexAccessError, MutexError } from './errors.ts'
-import type { LockHome, MutexLocation, MutexPlatform } from './location.ts'
 import { encodeMutexName, FILE_PREFIX, type ParsedName } from './mutex-name.ts'
+import type { LockHome, MutexLocation, MutexPlatform } from './mutex-platform.ts'
 
 export const ELSEWHERE = 'or choose another directory by OS_MUTEX_DIR or the option "directory"'
 
@@ -68,4 +68,15 @@ function fromErrno(what: string, failure: NativeFailure): MutexError {
   }
 }
 
-export const posixPlatform: MutexPlatform = { defaultHome: '/tmp', locate, explain }
+function warningOf(directory: string): { code: string; message: string } | undefined {
+  const fileSystem = addon.unsafeFileSystem(directory)
+  if (fileSystem === undefined) return undefined
+  return {
+    code: 'OS_MUTEX_UNSAFE_FILE_SYSTEM',
+    message:
+      `Mutexes in ${directory} lie on ${fileSystem}, where flock may not exclude processes on other machines, or at all. ` +
+      'Choose a local directory by OS_MUTEX_DIR or the option "directory".',
+  }
+}
+
+export const posixPlatform: MutexPlatform = { defaultHome: '/tmp', locate, explain, warningOf }

@@ -1,4 +1,4 @@
-// What happens to mutexes, told on node:diagnostics_channel. Nobody listening costs a property read.
+// What happens to mutexes, published on node:diagnostics_channel. Without a listener it costs a property read.
 import diagnostics from 'node:diagnostics_channel'
 import type { OwnerInfo } from './owner-info.ts'
 
@@ -28,6 +28,13 @@ export interface ReleaseEvent {
   readonly heldMs: number
 }
 
+/** A lock ended under its living owner: its lock file was removed or replaced. */
+export interface LostEvent {
+  readonly mutex: string
+  readonly path: string
+  readonly purpose?: string
+}
+
 /** An acquire gave up after its `timeoutMs`. */
 export interface TimeoutEvent {
   readonly mutex: string
@@ -35,12 +42,13 @@ export interface TimeoutEvent {
   readonly owner?: OwnerInfo
 }
 
-export const channels = {
+const channels = {
   acquire: diagnostics.channel('os-mutex:acquire'),
   wait: diagnostics.channel('os-mutex:wait'),
   release: diagnostics.channel('os-mutex:release'),
   abandoned: diagnostics.channel('os-mutex:abandoned'),
   timeout: diagnostics.channel('os-mutex:timeout'),
+  lost: diagnostics.channel('os-mutex:lost'),
 } as const
 
 type Events = {
@@ -49,10 +57,11 @@ type Events = {
   release: ReleaseEvent
   abandoned: AbandonedEvent
   timeout: TimeoutEvent
+  lost: LostEvent
 }
 
 /** Publishes only where somebody listens; `event` is not even built otherwise. */
-export function tell<K extends keyof Events>(kind: K, event: () => Events[K]): void {
+export function notify<K extends keyof Events>(kind: K, event: () => Events[K]): void {
   const channel = channels[kind]
   if (channel.hasSubscribers) channel.publish(event())
 }

@@ -3,8 +3,8 @@ import { createHash } from 'node:crypto'
 import path from 'node:path'
 import { addon, type NativeFailure } from './addon.ts'
 import { MutexAccessError, MutexArgumentError, MutexError } from './errors.ts'
-import type { LockHome, MutexLocation, MutexPlatform } from './location.ts'
 import { encodeMutexName, FILE_PREFIX, type ParsedName } from './mutex-name.ts'
+import type { LockHome, MutexLocation, MutexPlatform } from './mutex-platform.ts'
 
 /** What Windows itself keeps in the directories of named objects, and our own hashed names. */
 const RESERVED = /^(global|local|session|restricted|appcontainernamedobjects|os-mutex-[0-9a-f]{64})$/i
@@ -78,4 +78,6 @@ export const win32Platform: MutexPlatform = {
   defaultHome: path.win32.join(process.env.ProgramData || 'C:\\ProgramData', 'os-mutex'),
   locate,
   explain,
+  // The lock is no file. Records on a network drive are refused one by one (native/win32/record_file.cc).
+  warningOf: () => undefined,
 }

@@ -1,6 +1,6 @@
 // What an owner finds in its first step, which runs before its acquire is settled in JavaScript (NamedMutex.acquire).
 import assert from 'node:assert/strict'
-import { channel, subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { getEventListeners } from 'node:events'
 import { test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
@@ -126,17 +126,6 @@ test('soon after, no timer of the acquire is left', withTimersTold, async () => 
   for (let turns = 0; turns < 1000 && timers() > before; turns++) await turn()
   assert.equal(timers(), before)
   lock.release()
-})
-
-test('a listener hears of the acquire before its owner goes on', async () => {
-  await using folder = new LockFolder()
-  const told = await heard(['os-mutex:acquire', 'first step'], () =>
-    handOver(folder, {}, (lock) => {
-      channel('first step').publish({})
-      lock.release()
-    }),
-  )
-  assert.deepEqual(told, ['os-mutex:acquire', 'first step'])
 })
 
 test('a listener that comes during the wait hears of the acquire before the release', async () => {

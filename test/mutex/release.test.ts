@@ -181,7 +181,7 @@ test('a lock that is held when its instance is closed stays held until it is rel
   assert.equal((await folder.nextOwner(name)).abandoned, false)
 })
 
-test('a lock that was garbage collected is released and abandoned, and a process warning says so', async () => {
+test('a lock that was garbage collected stays held until its process ends, and everybody learns why', async () => {
   await using folder = new LockFolder()
   const [loser, other] = await Promise.all([folder.process({ execArgv: ['--expose-gc'] }), folder.process()])
   await loser.run(async ({ NamedMutex, directory, tell, kept }, name) => {
@@ -190,18 +190,64 @@ test('a lock that was garbage collected is released and abandoned, and a process
       tell({ name, message, code })
     })
     // Nobody keeps the lock, nor the instance.
-    await new NamedMutex(name, { directory }).acquire({ purpose: 'to be lost' })
+    await new NamedMutex(name, { directory }).acquire({ purpose: 'serve alone' })
     kept.push(setInterval(() => (globalThis as { gc?: () => void }).gc?.(), 10))
   }, name)
-  const next = other.acquire(name)
-  const lock = await next.lock
-  assert.equal(lock.abandoned, true)
-  assert.equal(lock.previousOwner?.pid, loser.pid)
-  assert.equal(lock.previousOwner?.purpose, 'to be lost')
   const warning = (await loser.told()) as { name: string; code: string; message: string }
-  assert.equal(warning.name, 'MutexWarning')
-  assert.equal(warning.code, 'OS_MUTEX_LOCK_LOST')
-  assert.ok(warning.message.includes('release') && warning.message.includes('await using'), warning.message)
+  assert.deepEqual([warning.name, warning.code], ['MutexWarning', 'OS_MUTEX_LOCK_COLLECTED'])
+  for (const word of ['"serve alone"', 'release', 'await using'])
+    assert.ok(warning.message.includes(word), warning.message)
+  // What is collected after the warning would be the native object.
+  for (let round = 0; round < 3; round++) await loser.run(() => (globalThis as { gc?: () => void }).gc?.())
+  assert.equal(await other.tryAcquire(name), null)
+  assert.equal(await loser.tryAcquire(name), null, 'nor does its own process get it')
+  for (const party of [loser, other]) {
+    const timeout = party.acquire(name, { timeoutMs: 20 }).lock
+    await assert.rejects(
+      timeout,
+      (error: Error) => /garbage collected/.test(error.message) && /serve alone/.test(error.message),
+    )
+  }
+  await loser.kill()
+  const next = await folder.nextOwner(name)
+  assert.equal(next.abandoned, true)
+  assert.equal(next.previousOwner?.purpose, 'serve alone')
+})
+
+test('a lock that was garbage collected in a worker thread is free, and abandoned, when that thread ends', async () => {
+  await using folder = new LockFolder()
+  const thread = await folder.thread()
+  await thread.run(async ({ NamedMutex, directory, load }, name) => {
+    const { setFlagsFromString } = (await load('node:v8')) as typeof import('node:v8')
+    const { runInNewContext } = (await load('node:vm')) as typeof import('node:vm')
+    setFlagsFromString('--expose-gc')
+    const collect = runInNewContext('gc') as () => void
+    const warned = new Promise((resolve) => process.once('warning', resolve))
+    await new NamedMutex(name, { directory }).acquire()
+    const timer = setInterval(collect, 10)
+    await warned
+    clearInterval(timer)
+  }, name)
+  assert.equal(folder.mutex(name).tryAcquire(), null)
+  await thread.kill()
+  assert.equal((await folder.nextOwner(name)).abandoned, true)
+})
+
+test('a released lock that is garbage collected gives no warning, and its mutex goes as well', async () => {
+  await using folder = new LockFolder()
+  const party = await folder.process({ execArgv: ['--expose-gc'] })
+  const warnings = await party.run(async ({ NamedMutex, directory }) => {
+    const said: string[] = []
+    process.on('warning', (warning) => said.push(warning.message))
+    for (let round = 0; round < 100; round++)
+      (await new NamedMutex(`released ${round}`, { directory }).acquire()).release()
+    for (let round = 0; round < 5; round++) {
+      ;(globalThis as { gc?: () => void }).gc?.()
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+    return said
+  })
+  assert.deepEqual(warnings, [])
 })
 
 test('what is in use is not garbage: a kept lock, and an acquire that waits through an instance that nobody keeps', async () => {

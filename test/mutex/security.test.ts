@@ -1,7 +1,16 @@
 // What a second, unprivileged user of the machine can do to those who share `Global\` mutexes with him: SECURITY.md says what is
 // defended, and here somebody tries. Names that lead elsewhere are in names.test.ts and download/source.test.ts.
 import assert from 'node:assert/strict'
-import { lstatSync, mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { LlamaModelGate } from 'os-mutex/llama'
@@ -101,6 +110,30 @@ for (const [what, plant] of Object.entries(planted)) {
       )
     },
   )
+}
+
+for (const [what, mode] of [
+  ['in use', 0o666],
+  ['that was just made, and is empty', 0o666],
+] as const) {
+  test(`a hard link that another user gives to a lock file ${what} locks nobody out`, withSecondUser, async () => {
+    await using folder = new LockFolder().openToAll()
+    const attacker = await folder.process({ uid: secondUser })
+    const [mutex, other] = [folder.mutex('Global\\linked'), await folder.process()]
+    const held = what === 'in use' ? mutex.tryAcquire() : null
+    if (held === null) writeFileSync(mutex.path, '', { mode })
+    chmodSync(mutex.path, mode)
+    await attacker.run(({ fs, directory }, path) => {
+      fs.mkdirSync(`${directory}/hidden`, { mode: 0o700 })
+      fs.linkSync(path, `${directory}/hidden/link`)
+    }, mutex.path)
+    if (held !== null) assert.equal(await other.tryAcquire('Global\\linked'), null)
+    held?.release()
+    const lock = await other.tryAcquire('Global\\linked')
+    assert.equal(lock?.abandoned, false)
+    assert.equal(mutex.tryAcquire(), null)
+    await lock?.release()
+  })
 }
 
 const contents: Record<string, string | Buffer> = {

@@ -1,9 +1,7 @@
-// Where a mutex lives: what the parts that know one operating system (posix-*.ts, win32-*.ts) tell the rest.
+// What the parts that know one operating system (posix-platform, win32-platform) offer to the rest.
 import type { NativeFailure } from './addon.ts'
 import type { MutexError } from './errors.ts'
 import type { ParsedName } from './mutex-name.ts'
-import { posixPlatform } from './posix-platform.ts'
-import { win32Platform } from './win32-platform.ts'
 
 /** The directory of the lock files (POSIX) or owner records (Windows). */
 export interface LockHome {
@@ -24,8 +22,8 @@ export interface MutexLocation {
 export interface MutexPlatform {
   readonly defaultHome: string
   locate(name: ParsedName, home: LockHome): MutexLocation
-  /** Says in words what a failed system call means for the user, and what to do. `what` begins the message. */
+  /** Puts a failed system call into words: what it means for the user, and what to do. `what` begins the message. */
   explain(what: string, failure: NativeFailure): MutexError | TypeError
+  /** Why mutexes in `directory` may exclude fewer than their users expect, for a warning. */
+  warningOf(directory: string): { readonly code: string; readonly message: string } | undefined
 }
-
-export const platform: MutexPlatform = process.platform === 'win32' ? win32Platform : posixPlatform

@@ -1,0 +1,142 @@
+// The inside of one NamedMutex: what its face, its locks and its pending acquires share.
+import { threadId } from 'node:worker_threads'
+import { addon, type Grant, type Hold, type NativeFailure, type NativeMutex } from './addon.ts'
+import { MutexError, type MutexTimeoutError } from './errors.ts'
+import { MutexLock } from './mutex-lock.ts'
+import type { MutexLocation } from './mutex-platform.ts'
+import { toMutexError } from './native-failure.ts'
+import { type OwnerInfo, ownerJson, purposeJson } from './owner-info.ts'
+import { presentOwner } from './present-owner.ts'
+import { currentProcess } from './process-identity.ts'
+import { warnUnrecorded } from './record-warning.ts'
+import { notify } from './telemetry.ts'
+import { Leash, Tenure, tenures } from './tenure.ts'
+import { timeoutError } from './timeout-error.ts'
+import { startUpkeep } from './upkeep.ts'
+
+/** What {@link NamedMutex.query} saw. */
+export interface MutexState {
+  readonly held: boolean
+  /** The owner, where it is held and can be told: all of its record, or only the pid of a program that leaves none. */
+  readonly owner?: OwnerInfo
+}
+
+export class MutexCore {
+  readonly name: string
+  readonly path: string
+  readonly native: NativeMutex
+  /** What close() calls, of acquires that wait. */
+  readonly waits = new Set<(error: MutexError) => void>()
+  #isClosed = false
+  readonly #leashes: Leash[] = []
+
+  constructor(
+    name: string,
+    location: MutexLocation,
+    app: string,
+    dispatch: (hold: Hold, failure: NativeFailure | undefined) => void,
+  ) {
+    this.name = name
+    this.path = location.path
+    const record = ownerJson(currentProcess(), app, threadId)
+    this.native = new addon.NativeMutex(location.path, location.ownDirectory, location.objectName, record, dispatch)
+  }
+
+  /** Takes the mutex if it is free. */
+  try(purpose: string | undefined): MutexLock | null {
+    this.checkOpen()
+    const granted = this.guard(() => this.native.tryAcquire(purposeJson(purpose)))
+    if (granted === 0) return null
+    const lock = new MutexLock(this)
+    if (typeof granted === 'number') lock.begin(granted, purpose)
+    else lock.begin(granted.hold, purpose)
+    this.acquired(lock, typeof granted === 'number' ? undefined : granted, purpose)
+    return lock
+  }
+
+  /** Says of a lock how it was acquired; undefined where there is nothing to say. */
+  acquired(lock: MutexLock, grant: Grant | undefined, purpose: string | undefined): void {
+    startUpkeep()
+    lock.describe(grant)
+    if (grant?.unrecorded !== undefined) warnUnrecorded(grant.unrecorded)
+    notify('acquire', () => ({
+      mutex: this.name,
+      ...(purpose === undefined ? {} : { purpose }),
+      waitedMs: lock.waitedMs,
+      abandoned: lock.abandoned,
+    }))
+    if (!lock.abandoned) return
+    notify('abandoned', () => {
+      const { previousOwner } = lock
+      return { mutex: this.name, ...(previousOwner === undefined ? {} : { previousOwner }) }
+    })
+  }
+
+  /** For one lock, which gives it back when it is released. */
+  lease(): Leash {
+    return this.#leashes.pop() ?? new Leash(new Tenure(this.name, this.path, this.native))
+  }
+
+  takeBack(leash: Leash): void {
+    leash.tenure.end()
+    this.#leashes.push(leash)
+  }
+
+  query(): MutexState {
+    this.checkOpen()
+    const seen = this.guard(() => this.native.query())
+    if (seen.held) for (const tenure of tenures) if (tenure.native === this.native) tenure.look()
+    if (!seen.held) return { held: false }
+    const owner = presentOwner(seen)
+    return owner === undefined ? { held: true } : { held: true, owner }
+  }
+
+  /** `onWait` gets who holds the mutex. Throws what it throws. */
+  notifyWait(purpose: string | undefined, onWait: ((owner: OwnerInfo | undefined) => void) | undefined): void {
+    notify('wait', () => ({ mutex: this.name, ...(purpose === undefined ? {} : { purpose }) }))
+    onWait?.(this.#stateIfKnown().owner)
+  }
+
+  /** `trace`: the stack of who waited, in place of the timer's. */
+  timeoutError(timeoutMs: number, trace?: { readonly stack?: string }): MutexTimeoutError {
+    const state = this.#stateIfKnown()
+    const { owner } = state
+    notify('timeout', () => ({ mutex: this.name, timeoutMs, ...(owner === undefined ? {} : { owner }) }))
+    const error = timeoutError(this.name, timeoutMs, state)
+    const frames = trace?.stack?.replace(/^.*\n/, '')
+    if (frames !== undefined) error.stack = `${error.name}: ${error.message}\n${frames}`
+    return error
+  }
+
+  /** For messages: an owner that can't be asked for, such as for want of a descriptor, must not turn a timeout into another error. */
+  #stateIfKnown(): MutexState {
+    try {
+      return this.query()
+    } catch {
+      return { held: true }
+    }
+  }
+
+  guard<T>(call: () => T): T {
+    try {
+      return call()
+    } catch (failure) {
+      throw toMutexError(this.name, failure as NativeFailure)
+    }
+  }
+
+  checkOpen(): void {
+    if (this.#isClosed) throw this.#closedError()
+  }
+
+  close(): void {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    for (const fail of [...this.waits]) fail(this.#closedError())
+    this.native.close()
+  }
+
+  #closedError(): MutexError {
+    return new MutexError('ERR_MUTEX_CLOSED', `Mutex ${JSON.stringify(this.name)}: this instance was closed`)
+  }
+}

@@ -1,0 +1,131 @@
+import type { Hold, NativeFailure } from './addon.ts'
+import type { MutexCore } from './mutex-core.ts'
+import { MutexLock } from './mutex-lock.ts'
+import { toMutexError } from './native-failure.ts'
+import { abortReason, allowManyWaits } from './options.ts'
+import { type OwnerInfo, purposeJson } from './owner-info.ts'
+
+/** How to wait. */
+export interface Waiting {
+  readonly timeoutMs: number
+  readonly signal: AbortSignal | undefined
+  readonly purpose: string | undefined
+  readonly onWait: ((owner: OwnerInfo | undefined) => void) | undefined
+  /** The stack of who waits. */
+  readonly trace: { readonly stack?: string }
+}
+
+/** Also keeps the native object alive, and so the place in the line. */
+const pending = new Map<Hold, PendingAcquire>()
+
+/** What the addon calls when an acquire in line was granted or has failed. */
+export function dispatch(hold: Hold, failure: NativeFailure | undefined): void {
+  const acquire = pending.get(hold)
+  if (failure === undefined) acquire?.granted()
+  else acquire?.failed(failure)
+}
+
+// The longest delay of setTimeout: 24.8 days.
+const MAX_TIMER_MS = 2 ** 31 - 1
+
+/**
+ * One acquire that waits. It ends in one of four ways: granted, failed, timed out, or called off (by the signal, by close(), or by an
+ * exception). All of them run on this thread, and the first takes the others away.
+ *
+ * A grant resolves the promise natively, before `granted` runs here. So the others may still come after it: the addon then refuses to
+ * call the acquire off. A grant may also have been made on another thread and not have been delivered. A timeout lets it win, since to
+ * refuse a lock that is there helps nobody; whoever calls the acquire off gives it back, unseen.
+ */
+export class PendingAcquire {
+  readonly #core: MutexCore
+  readonly #waiting: Waiting
+  readonly #reject: (error: unknown) => void
+  readonly #lock: MutexLock
+  readonly #hold: Hold
+  readonly #startedAt = performance.now()
+  #timer: NodeJS.Timeout | undefined
+
+  /** Rejects with what {@link NamedMutex.acquire} rejects with. */
+  static start(core: MutexCore, waiting: Waiting): Promise<MutexLock> {
+    return new Promise((resolve, reject) => new PendingAcquire(core, waiting, resolve, reject).#begin())
+  }
+
+  private constructor(
+    core: MutexCore,
+    waiting: Waiting,
+    resolve: (lock: MutexLock) => void,
+    reject: (error: unknown) => void,
+  ) {
+    this.#core = core
+    this.#waiting = waiting
+    this.#reject = reject
+    this.#lock = new MutexLock(core)
+    this.#hold = core.native.enqueue(purposeJson(waiting.purpose), this.#lock, resolve as (lock: object) => void)
+    this.#lock.begin(this.#hold, waiting.purpose, () => this.granted())
+    pending.set(this.#hold, this)
+  }
+
+  #begin(): void {
+    const { signal, timeoutMs, purpose, onWait } = this.#waiting
+    this.#core.waits.add(this.#callOff)
+    try {
+      if (signal !== undefined) {
+        allowManyWaits(signal)
+        signal.addEventListener('abort', this.#onAbort, { once: true })
+      }
+      if (timeoutMs !== Number.POSITIVE_INFINITY) this.#armTimer()
+      this.#core.notifyWait(purpose, onWait)
+    } catch (error) {
+      this.#callOff(error)
+    }
+  }
+
+  granted(): void {
+    this.#cleanUp()
+    const grant = this.#core.native.grantOf(this.#hold)
+    this.#core.acquired(this.#lock, grant, this.#waiting.purpose)
+  }
+
+  failed(failure: NativeFailure): void {
+    this.#cleanUp()
+    this.#lock.discard()
+    this.#reject(toMutexError(this.#core.name, failure))
+  }
+
+  readonly #timedOut = (): void => {
+    const { timeoutMs, trace } = this.#waiting
+    if (this.#cancel(false)) this.#reject(this.#core.timeoutError(timeoutMs, trace))
+  }
+
+  readonly #callOff = (error: unknown): void => {
+    if (this.#cancel(true)) this.#reject(error)
+  }
+
+  readonly #onAbort = (): void => {
+    const { signal } = this.#waiting
+    this.#callOff(signal && abortReason(signal))
+  }
+
+  readonly #armTimer = (): void => {
+    const left = this.#waiting.timeoutMs - (performance.now() - this.#startedAt)
+    this.#timer = setTimeout(left > MAX_TIMER_MS ? this.#armTimer : this.#timedOut, Math.min(left, MAX_TIMER_MS))
+  }
+
+  #cancel(takeBack: boolean): boolean {
+    if (!this.#core.native.cancel(this.#hold, takeBack)) return false
+    this.#cleanUp()
+    this.#lock.discard()
+    return true
+  }
+
+  #cleanUp(): void {
+    pending.delete(this.#hold)
+    clearTimeout(this.#timer)
+    this.#core.waits.delete(this.#callOff)
+    try {
+      this.#waiting.signal?.removeEventListener('abort', this.#onAbort)
+    } catch {
+      // An odd signal. Its listener finds nothing to call off any more.
+    }
+  }
+}

@@ -1,0 +1,99 @@
+// Letting others go first, bounded on both sides: who waits and runs gets in, who waits and does not run costs little.
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { test } from 'node:test'
+import type { NamedMutex } from 'os-mutex'
+import { unlessKernelTells, untilQueued } from '../support/kernel-queue.ts'
+import { LockFolder } from '../support/lock-folder.ts'
+import { secondUser, withSecondUser } from '../support/second-user.ts'
+
+const name = 'Global\\courtesy'
+
+/**
+ * Tries to take the mutex in a loop for so long, and answers which share of the time it was refused. Time in which this process did
+ * not run at all counts for neither.
+ */
+async function refusedShare(mutex: NamedMutex, ms: number): Promise<number> {
+  let [refused, taken] = [0, 0]
+  const startedAt = performance.now()
+  while (performance.now() - startedAt < ms) {
+    const before = process.cpuUsage()
+    const lock = mutex.tryAcquire()
+    lock?.release()
+    const { user, system } = process.cpuUsage(before)
+    if (lock === null) refused += user + system
+    else taken += user + system
+    if (refused + taken > 5_000) await new Promise((resolve) => setImmediate(resolve))
+  }
+  return refused / (refused + taken)
+}
+
+test('a waiter that is stopped costs the others about a tenth of their time', unlessKernelTells, async () => {
+  await using folder = new LockFolder()
+  const [mutex, waiter] = [folder.mutex(name), await folder.process()]
+  const held = mutex.tryAcquire()
+  waiter.acquire(name)
+  await untilQueued(mutex.path, waiter.pid)
+  waiter.freeze()
+  held?.release()
+  const share = await refusedShare(mutex, 2_000)
+  assert.ok(share < 0.2, `refused for ${(share * 100).toFixed(1)} % of the time`)
+  assert.ok(share > 0.01, 'it is given its chances')
+  waiter.thaw()
+})
+
+test('another user who only pretends to wait costs no more than that', withSecondUser, async () => {
+  await using folder = new LockFolder().openToAll()
+  const mutex = folder.mutex(name)
+  mutex.tryAcquire()?.release()
+  const script = `exec 9>>"$0~wait" && flock -s 9 && printf w | dd of="$0" conv=notrunc bs=1 2>/dev/null && echo done && read _`
+  const pretender = spawn('sh', ['-c', script, mutex.path], { uid: secondUser, gid: secondUser })
+  await once(pretender.stdout, 'data')
+  const share = await refusedShare(mutex, 1_000)
+  assert.ok(share < 0.2, `refused for ${(share * 100).toFixed(1)} % of the time`)
+  pretender.stdin.end('\n')
+  await once(pretender, 'exit')
+})
+
+/** Lets a process run for a moment after every 20 ms in which it stands still. */
+function slowDown(pid: number): ChildProcess {
+  return spawn('sh', ['-c', 'while kill -STOP $0; do sleep 0.02; kill -CONT $0; sleep 0.001; done', String(pid)])
+}
+
+test(
+  'a waiter that is slow to wake up gets in all the same, beside a process that never pauses',
+  unlessKernelTells,
+  async () => {
+    await using folder = new LockFolder()
+    const [mutex, waiter] = [folder.mutex(name), await folder.process()]
+    const took: number[] = []
+    for (let round = 0; round < 5; round++) {
+      const held = mutex.tryAcquire()
+      const acquire = waiter.acquire(name)
+      await untilQueued(mutex.path, waiter.pid)
+      let isIn = false
+      const got = acquire.lock.then(async (lock) => {
+        isIn = true
+        await lock.release()
+      })
+      const brake = slowDown(waiter.pid)
+      held?.release()
+      const startedAt = performance.now()
+      while (!isIn && performance.now() - startedAt < 10_000) {
+        const lock = mutex.tryAcquire()
+        const until = performance.now() + 1
+        while (performance.now() < until);
+        lock?.release()
+        if (lock === null || Math.random() < 0.05) await new Promise((resolve) => setImmediate(resolve))
+      }
+      took.push(performance.now() - startedAt)
+      brake.kill()
+      await once(brake, 'exit')
+      waiter.thaw()
+      await got
+    }
+    const median = took.sort((a, b) => a - b)[2] as number
+    assert.ok(median < 1_000, `${took.map(Math.round).join(', ')} ms`)
+  },
+)
