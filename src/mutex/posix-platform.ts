@@ -6,6 +6,7 @@ import { addon, type NativeFailure } from './addon.ts'
 import { MutexAccessError, MutexError } from './errors.ts'
 import { encodeMutexName, FILE_PREFIX, type ParsedName } from './mutex-name.ts'
 import type { LockHome, MutexLocation, MutexPlatform } from './mutex-platform.ts'
+import { privateMountOf } from './private-mount.ts'
 
 export const ELSEWHERE = 'or choose another directory by OS_MUTEX_DIR or the option "directory"'
 
@@ -22,18 +23,18 @@ function explain(what: string, failure: NativeFailure): MutexError {
     case 'notRegularFile':
       return new MutexError(
         'ERR_MUTEX_LOCK_FILE',
-        `${what}${failure.path} is in the way of the lock file: it is a link, directory, FIFO or device. Remove it, ${ELSEWHERE}.`,
+        `${what}${failure.path} is in the way of the lock file: it is a link, directory, FIFO or device. Move it away, ${ELSEWHERE}.`,
         cause,
       )
     case 'hardLinked':
       return new MutexError(
         'ERR_MUTEX_LOCK_FILE',
-        `${what}the lock file ${failure.path} has a second name (hard link), so writing to it could damage another file. Remove it, ${ELSEWHERE}.`,
+        `${what}${failure.path} is in the way of the lock file: it has a second name (hard link) and holds something else than a lock file does, so writing to it could damage somebody's data. Find its other name (find -samefile) and whose it is. Until that is known, use another mutex name, ${ELSEWHERE}.`,
         cause,
       )
     case 'foreignDirectory':
       return new MutexAccessError(
-        `${what}the directory ${failure.path} must be a real directory that belongs to user ${process.geteuid?.()} and that nobody else may write to. Remove or repair it, ${ELSEWHERE}.`,
+        `${what}the directory ${failure.path} must be a real directory that belongs to user ${process.geteuid?.()} and that nobody else may write to. Give it back to that user (chown, chmod 700), ${ELSEWHERE}.`,
         cause,
       )
     case 'system':
@@ -70,12 +71,21 @@ function fromErrno(what: string, failure: NativeFailure): MutexError {
 
 function warningOf(directory: string): { code: string; message: string } | undefined {
   const fileSystem = addon.unsafeFileSystem(directory)
-  if (fileSystem === undefined) return undefined
+  if (fileSystem !== undefined) {
+    return {
+      code: 'OS_MUTEX_UNSAFE_FILE_SYSTEM',
+      message:
+        `Mutexes in ${directory} lie on ${fileSystem}, where flock may not exclude processes on other machines, or at all. ` +
+        'Choose a local directory by OS_MUTEX_DIR or the option "directory".',
+    }
+  }
+  const owner = privateMountOf(directory)
+  if (owner === undefined) return undefined
   return {
-    code: 'OS_MUTEX_UNSAFE_FILE_SYSTEM',
+    code: 'OS_MUTEX_PRIVATE_DIRECTORY',
     message:
-      `Mutexes in ${directory} lie on ${fileSystem}, where flock may not exclude processes on other machines, or at all. ` +
-      'Choose a local directory by OS_MUTEX_DIR or the option "directory".',
+      `Mutexes in ${directory} exclude nobody outside: this directory is private to ${owner}, in which this process runs. To share mutexes ` +
+      'with other processes, choose a directory that all of them see, such as one in /run or /var/lib, by OS_MUTEX_DIR or the option "directory".',
   }
 }
 
