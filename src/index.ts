@@ -10,6 +10,7 @@ export {
 } from './mutex/errors.ts'
 export type { MutexState } from './mutex/mutex-core.ts'
 export type { MutexLock } from './mutex/mutex-lock.ts'
+export type { MutexScope } from './mutex/mutex-name.ts'
 export {
   type AcquireOptions,
   type AcquireSyncOptions,

@@ -5,14 +5,22 @@
 import { createHash } from 'node:crypto'
 import { inspect } from 'node:util'
 import { MutexArgumentError } from './errors.ts'
+import { invalidArgument } from './options.ts'
+import { warnOfSwallowedBackslash } from './prefix-warning.ts'
 
-/** The longest name, prefix included, in UTF-16 units: MAX_PATH. */
+/**
+ * The longest name in UTF-16 units, as Win32 writes it: `Global\` counts, also where the option `scope` stands for it.
+ * MAX_PATH.
+ */
 export const MAX_NAME_UNITS = 260
 
 export const FILE_PREFIX = '.os-mutex-'
 // NAME_MAX is 255 bytes; the prefix and the longest suffix ("~wait") go with it.
 const MAX_ENCODED = 230
 
+/**
+ * Who shares a mutex. `global`: all users and sessions of the machine. `local`: this user (POSIX) or session (Windows).
+ */
 export type MutexScope = 'global' | 'local'
 
 export interface ParsedName {
@@ -21,26 +29,81 @@ export interface ParsedName {
   readonly base: string
 }
 
+const PREFIXES = { global: 'Global\\', local: 'Local\\' } as const
+
+function shortened(text: string, units: number): string {
+  return text.length > units ? `${text.slice(0, units)}…` : text
+}
+
 function invalid(name: unknown, reason: string): MutexArgumentError {
-  const shown = inspect(typeof name === 'string' && name.length > 80 ? `${name.slice(0, 80)}…` : name, { depth: 0 })
+  const shown = inspect(typeof name === 'string' ? shortened(name, 80) : name, { depth: 0 })
   return new MutexArgumentError('ERR_MUTEX_INVALID_NAME', `Invalid mutex name ${shown}: ${reason}`)
 }
 
-/** Splits a name into scope and rest. Throws a `TypeError` with `ERR_MUTEX_INVALID_NAME`. */
-export function parseMutexName(name: unknown): ParsedName {
+/**
+ * Splits a name into scope and rest. The scope is that of the prefix, or the option `scope`, or local. `Global\x` and
+ * `x` with the scope global are one mutex, and the two spellings accept the same names: 253 UTF-16 units without the
+ * prefix. The scope local stands for no prefix, as in Win32: 260 units, or 254 after `Local\`.
+ * @throws `TypeError` `ERR_MUTEX_INVALID_NAME`; `ERR_MUTEX_INVALID_ARGUMENT` for a scope that is none
+ */
+export function parseMutexName(name: unknown, scope?: unknown): ParsedName {
   if (typeof name !== 'string') throw invalid(name, `it must be a string, not ${name === null ? 'null' : typeof name}`)
-  const global = name.startsWith('Global\\')
-  const local = name.startsWith('Local\\')
-  const base = global ? name.slice('Global\\'.length) : local ? name.slice('Local\\'.length) : name
+  if (scope !== undefined && scope !== 'global' && scope !== 'local')
+    throw invalidArgument(`The option "scope" must be 'global' or 'local', not ${inspect(scope, { depth: 0 })}`)
+  const prefixed = name.startsWith(PREFIXES.global) ? 'global' : name.startsWith(PREFIXES.local) ? 'local' : undefined
+  if (prefixed !== undefined && scope !== undefined && prefixed !== scope)
+    throw invalid(name, `its prefix says ${prefixed}, but the option "scope" says ${scope}: leave one of them out`)
+  const base = prefixed === undefined ? name : name.slice(PREFIXES[prefixed].length)
+  checkLength(name, prefixed === undefined && scope === 'global' ? PREFIXES.global : '')
+  checkBase(name, base)
+  if (prefixed === undefined && scope === undefined) warnOfSwallowedBackslash(name)
+  return { scope: prefixed ?? scope ?? 'local', base }
+}
+
+function checkLength(name: string, impliedPrefix: string): void {
+  const units = impliedPrefix.length + name.length
+  if (units <= MAX_NAME_UNITS) return
+  const counted = impliedPrefix === '' ? '' : ` with "${impliedPrefix}", which its scope stands for`
+  throw invalid(name, `it has ${units} UTF-16 units${counted}, and ${MAX_NAME_UNITS} is the most`)
+}
+
+function checkBase(name: string, base: string): void {
   if (base === '') throw invalid(name, 'it is empty')
-  if (name.length > MAX_NAME_UNITS)
-    throw invalid(name, `it has ${name.length} UTF-16 units, and ${MAX_NAME_UNITS} is the most`)
+  checkMistypedPrefix(name, base)
   if (base.includes('\\')) {
     throw invalid(name, 'a backslash may only end the prefix "Global\\" or "Local\\" (written just so)')
   }
   if (base.includes('\0'))
     throw invalid(name, 'it holds a NUL character, which no operating system can carry in a name')
-  return { scope: global ? 'global' : 'local', base }
+}
+
+/** What JavaScript makes of a backslash and the letter. */
+const ESCAPES: Readonly<Record<string, string>> = {
+  '\0': '0',
+  '\b': 'b',
+  '\t': 't',
+  '\n': 'n',
+  '\v': 'v',
+  '\f': 'f',
+  '\r': 'r',
+}
+
+/**
+ * Refuses `Global/App`, `Local:App` and `'Global\backup'`: each would be a mutex of another name and, for most, of
+ * another scope.
+ */
+function checkMistypedPrefix(name: string, base: string): void {
+  const [, word, mark = '', rest = ''] = /^(global|local)([/:]|\p{Cc})(.*)$/isu.exec(base) ?? []
+  if (word === undefined) return
+  const scope = word.toLowerCase() as MutexScope
+  const isTyped = mark === '/' || mark === ':'
+  const meant = shortened((ESCAPES[mark] ?? '') + rest, 20) || 'name'
+  const what = isTyped ? `"${mark}"` : `the control character ${inspect(mark)}`
+  throw invalid(
+    name,
+    `${what} after ${word} is probably meant as a backslash${isTyped ? '' : ', which JavaScript swallowed'}. ` +
+      `Instead of a prefix use the option: ${inspect(meant)}, { scope: '${scope}' }`,
+  )
 }
 
 /**

@@ -2,6 +2,7 @@
 import { defaultMaxListeners, getMaxListeners, setMaxListeners } from 'node:events'
 import { inspect } from 'node:util'
 import { MutexArgumentError } from './errors.ts'
+import { nearestName } from './nearest-name.ts'
 
 /** How to wait, for every way of acquiring that waits. */
 export interface WaitOptions {
@@ -78,9 +79,52 @@ export function checkOptions(value: unknown): void {
   throw invalidArgument(`The options must be an object, not ${value === null ? 'null' : typeof value}`)
 }
 
+/** The names of the options in `T`. The compiler refuses a list that misses one, or has one that is not there. */
+export function namesOf<T>(names: { readonly [Name in keyof Required<T>]: true }): ReadonlySet<string> {
+  return new Set(Object.keys(names))
+}
+
+/**
+ * Refuses an option that is none of `known`: a misspelt one would be ignored, and a misspelt `timeoutMs` waits for
+ * ever. Looks at own enumerable keys only. A value of `undefined` never counts. `what` has the options, as in
+ * "acquire()".
+ * @throws `TypeError` `ERR_MUTEX_INVALID_ARGUMENT`, or what `refuse` makes of the message
+ */
+export function checkKnown(
+  options: object,
+  known: ReadonlySet<string>,
+  what: string,
+  refuse: (message: string) => Error = invalidArgument,
+): void {
+  // By for-in and not by Object.keys: it makes no array, at every acquire.
+  for (const key in options) if (!known.has(key)) checkUnknown(options, key, known, what, refuse)
+}
+
+function checkUnknown(
+  options: object,
+  key: string,
+  known: ReadonlySet<string>,
+  what: string,
+  refuse: (message: string) => Error,
+): void {
+  if (!Object.hasOwn(options, key)) {
+    // All that a signal has is inherited. acquire(signal) would wait for ever, deaf to it.
+    if (key === 'aborted') throw refuse(`${what} takes an object of options, and an AbortSignal as its option "signal"`)
+    return
+  }
+  if ((options as Record<string, unknown>)[key] === undefined) return
+  const shown = JSON.stringify(key.length > 80 ? `${key.slice(0, 80)}…` : key)
+  const nearest = nearestName(key, known)
+  const hint = nearest === undefined ? '' : ` Did you mean "${nearest}"?`
+  throw refuse(`${what} has no option ${shown}.${hint} It knows: ${[...known].join(', ')}`)
+}
+
+const PROGRESS = namesOf<ReportedProgress>({ done: true, total: true, unit: true })
+
 export function checkProgress(progress: ReportedProgress): void {
   const valid = (value: unknown) => typeof value === 'number' && Number.isFinite(value) && value >= 0
   checkOptions(progress)
+  checkKnown(progress, PROGRESS, 'The progress of report()')
   if (!valid(progress.done))
     throw invalidArgument(`The progress's "done" must be a finite number, 0 or more, not ${inspect(progress.done)}`)
   if (progress.total !== undefined && !valid(progress.total)) {
