@@ -12,7 +12,7 @@ export {
   type ModelLoadErrorCode,
 } from './llama/errors.ts'
 export type { LlamaModelGateOptions } from './llama/gate-options.ts'
-export { LlamaModelGate, type LoadOptions, type VerifyOptions } from './llama/llama-model-gate.ts'
+export { LlamaModelGate, type LoadOptions, type PruneOptions, type VerifyOptions } from './llama/llama-model-gate.ts'
 export type { EnsureModelOptions, ModelProgress } from './llama/model-download.ts'
 export type { LoadModelOptions } from './llama/model-load.ts'
 export type { GateEvent } from './llama/telemetry.ts'

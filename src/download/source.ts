@@ -1,6 +1,7 @@
 // What to fetch: turns the caller's words into one URL, one safe file name and the headers for that URL's origin.
 import { createHash } from 'node:crypto'
 import { validateHeaderName, validateHeaderValue } from 'node:http'
+import { checkKnown, namesOf } from '../mutex/options.ts'
 import { displayUrl, invalidSource as invalid, redacted } from './errors.ts'
 import { checkedFileName } from './file-name.ts'
 import { decoded, type Environment, hubEndpoint, hubFileName, hubFileUrl, hubToken, parseHubSource } from './hub.ts'
@@ -23,6 +24,8 @@ export interface ModelSourceObject {
 }
 
 export type ModelSource = string | ModelSourceObject
+
+const SOURCE = namesOf<ModelSourceObject>({ url: true, sha256: true, bytes: true, headers: true, fileName: true })
 
 export interface ResolvedSource {
   /** The whole URL, query included: a secret. Show `label` instead. */
@@ -72,9 +75,12 @@ export function resolveSource(input: ModelSource, env: Environment = process.env
 }
 
 export function asObject(input: ModelSource): ModelSourceObject {
-  const given: ModelSourceObject = typeof input === 'string' ? { url: input } : input
-  if (typeof given === 'object' && given !== null && typeof given.url === 'string') return given
-  throw invalid('A model source is a URL, or an object with a `url`')
+  if (typeof input === 'string') return { url: input }
+  const given: unknown = input
+  if (typeof given !== 'object' || given === null) throw invalid('A model source is a URL, or an object with a `url`')
+  checkKnown(given, SOURCE, 'A model source', invalid)
+  if (typeof input.url !== 'string') throw invalid('A model source is a URL, or an object with a `url`')
+  return input
 }
 
 /** What is sent along with a request for `url`: the caller's words before the credentials that are found here. */

@@ -5,12 +5,16 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { Llama, LlamaOptions } from 'node-llama-cpp'
 import { NamedMutex } from '../mutex/named-mutex.ts'
+import { checkOptions } from '../mutex/options.ts'
 import type { OwnerInfo } from '../mutex/owner-info.ts'
 import { LlamaBackendError } from './errors.ts'
 import type { GateSettings } from './gate-options.ts'
 import { backendMutexName } from './mutex-names.ts'
 
-/** node-llama-cpp's own options and three for the wait. */
+/**
+ * node-llama-cpp's own options and three for the wait. Names that are none of the three go to node-llama-cpp as they
+ * are, so a misspelt one is not noticed here.
+ */
 export type GetLlamaOptions = LlamaOptions & {
   /**
    * How long to wait for another process's build, in milliseconds. `Infinity` unless told: a build may take half an hour, and
@@ -28,6 +32,7 @@ type NodeLlamaCpp = typeof import('node-llama-cpp')
 const RETRY_DELAYS_MS = [1000, 2000, 4000]
 
 export async function getLlama(options: GetLlamaOptions, settings: GateSettings): Promise<Llama> {
+  checkOptions(options)
   const { timeoutMs, signal, onWait, ...llamaOptions } = options
   signal?.throwIfAborted()
   const module = await importNodeLlamaCpp()

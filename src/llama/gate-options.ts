@@ -1,7 +1,7 @@
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { NamedMutexOptions } from '../mutex/named-mutex.ts'
-import { checkTimeout } from '../mutex/options.ts'
+import { checkKnown, checkOptions, checkTimeout, namesOf } from '../mutex/options.ts'
 
 export interface LlamaModelGateOptions {
   /**
@@ -33,6 +33,16 @@ export interface LlamaModelGateOptions {
   readonly mutexDirectory?: string
 }
 
+const GATE = namesOf<LlamaModelGateOptions>({
+  modelsDirectory: true,
+  loadTimeoutMs: true,
+  downloadTimeoutMs: true,
+  extendWhileProgressing: true,
+  prefix: true,
+  deviceLock: true,
+  mutexDirectory: true,
+})
+
 /** The options of a gate with nothing left open. */
 export interface GateSettings {
   readonly modelsDirectory: string
@@ -45,6 +55,8 @@ export interface GateSettings {
 }
 
 export function resolveSettings(options: LlamaModelGateOptions): GateSettings {
+  checkOptions(options)
+  checkKnown(options, GATE, 'LlamaModelGate')
   const { loadTimeoutMs = 120_000, downloadTimeoutMs = 300_000 } = options
   checkTimeout('loadTimeoutMs', loadTimeoutMs)
   checkTimeout('downloadTimeoutMs', downloadTimeoutMs)

@@ -4,7 +4,7 @@ import { type Pruned, pruneFolder } from '../download/prune.ts'
 import { type PublishedModel, type Verification, verifyPublished } from '../download/published.ts'
 import { partsOf } from '../download/request.ts'
 import type { ModelSource } from '../download/source.ts'
-import { checkTimeout } from '../mutex/options.ts'
+import { checkKnown, checkOptions, checkTimeout, invalidArgument, namesOf } from '../mutex/options.ts'
 import { type GetLlamaOptions, getLlama } from './backend.ts'
 import { type GateSettings, type LlamaModelGateOptions, resolveSettings } from './gate-options.ts'
 import { type EnsureModelOptions, ensureModel } from './model-download.ts'
@@ -16,7 +16,18 @@ export interface VerifyOptions {
   readonly onBytes?: (done: number) => void
 }
 
-/** Options of both steps. A single signal, `signal` or `loadSignal`, ends whichever step is running. */
+export interface PruneOptions {
+  /** How long nothing may have touched a file that is removed, in milliseconds, 0 or more. Default: `3_600_000`. */
+  readonly olderThanMs?: number
+}
+
+const VERIFY = namesOf<VerifyOptions>({ signal: true, onBytes: true })
+const PRUNE = namesOf<PruneOptions>({ olderThanMs: true })
+
+/**
+ * Options of both steps. A single signal, `signal` or `loadSignal`, ends whichever step is running. Names that are none
+ * of ours go to node-llama-cpp as they are, so a misspelt one is not noticed here.
+ */
 export type LoadOptions = Omit<LoadModelOptions, 'modelPath' | 'timeoutMs'> &
   Omit<EnsureModelOptions, 'timeoutMs'> & {
     /** As the gate's option of this name, for this call. */
@@ -32,7 +43,10 @@ export type LoadOptions = Omit<LoadModelOptions, 'modelPath' | 'timeoutMs'> &
 export class LlamaModelGate {
   readonly #settings: GateSettings
 
-  /** Throws `ERR_MUTEX_INVALID_ARGUMENT` for a time limit that is no number of milliseconds. Touches nothing on disk. */
+  /**
+   * Touches nothing on disk.
+   * @throws `TypeError` `ERR_MUTEX_INVALID_ARGUMENT`: an unknown option, or a time limit that is no number of milliseconds
+   */
   constructor(options: LlamaModelGateOptions = {}) {
     this.#settings = resolveSettings(options)
   }
@@ -46,8 +60,10 @@ export class LlamaModelGate {
    * Resolves with the verified file of `source`, downloading it if need be. A file that is there already is answered without
    * a lock or a request.
    *
-   * Rejects with a `ModelDownloadError` (see its codes), with a `MutexTimeoutError` (`ERR_MUTEX_TIMEOUT`) naming the process
-   * whose download stood still for the time limit, or with `signal.reason`.
+   * Rejects with a `ModelDownloadError` (see its codes), with a `MutexTimeoutError` (`ERR_MUTEX_TIMEOUT`) naming the
+   * process whose download stood still for the time limit, with `signal.reason`, or with a `TypeError`
+   * (`ERR_MUTEX_INVALID_ARGUMENT`) for options that are unknown or wrong. An unknown name in a source object is a
+   * `ModelDownloadError` (`ERR_MODEL_INVALID_SOURCE`).
    */
   ensureModel(source: ModelSource, options: EnsureModelOptions = {}): Promise<PublishedModel> {
     return ensureModel(source, options, this.#settings)
@@ -57,9 +73,12 @@ export class LlamaModelGate {
    * Hashes a model file again and compares it with what was published, or with nothing if it is none of ours. Of a split model all
    * parts are looked at, up to the first that is not intact. Changes nothing. A relative path is one in `modelsDirectory`.
    *
-   * Rejects with a `ModelDownloadError` (`ERR_MODEL_FILE_SYSTEM`) when the file cannot be read, or with `signal.reason`.
+   * Rejects with a `ModelDownloadError` (`ERR_MODEL_FILE_SYSTEM`) when the file cannot be read, with `signal.reason`,
+   * or with a `TypeError` (`ERR_MUTEX_INVALID_ARGUMENT`) for an unknown option.
    */
   async verify(path: string, options: VerifyOptions = {}): Promise<Verification> {
+    checkOptions(options)
+    checkKnown(options, VERIFY, 'verify()')
     let verification: Verification = { verdict: 'absent' }
     for (const part of partsOf(resolve(this.#settings.modelsDirectory, path))) {
       verification = await verifyPublished(part, options)
@@ -70,11 +89,15 @@ export class LlamaModelGate {
 
   /**
    * Removes partials that no living process claims, rejected files and forgotten drafts from `modelsDirectory`, where they are older
-   * than `olderThanMs` milliseconds: an hour unless told. Returns what is gone.
+   * than `olderThanMs` milliseconds. Default: `3_600_000`, an hour. Returns what is gone.
    *
-   * Rejects with a `ModelDownloadError` (`ERR_MODEL_FILE_SYSTEM`) when the folder cannot be listed.
+   * Rejects with a `ModelDownloadError` (`ERR_MODEL_FILE_SYSTEM`) when the folder cannot be listed, or with a
+   * `TypeError` (`ERR_MUTEX_INVALID_ARGUMENT`) for an option that is unknown or wrong.
    */
-  async prune({ olderThanMs = 3_600_000 }: { readonly olderThanMs?: number } = {}): Promise<Pruned[]> {
+  async prune(options: PruneOptions = {}): Promise<Pruned[]> {
+    checkOptions(options)
+    checkKnown(options, PRUNE, 'prune()')
+    const { olderThanMs = 3_600_000 } = options
     checkTimeout('olderThanMs', olderThanMs)
     return pruneFolder(this.#settings.modelsDirectory, olderThanMs)
   }
@@ -92,6 +115,11 @@ export class LlamaModelGate {
 
   /** `ensureModel`, then `loadModel` of its file; the download's lock is released in between. Rejects as they do. */
   async load(llama: Llama, source: ModelSource, options: LoadOptions = {}): Promise<LlamaModel> {
+    checkOptions(options)
+    // It is a limit of ours, but here there are two, and it would reach the load's only.
+    if ((options as EnsureModelOptions).timeoutMs !== undefined) {
+      throw invalidArgument('load() has no option "timeoutMs". Did you mean "downloadTimeoutMs" or "loadTimeoutMs"?')
+    }
     const { onProgress, fetch, mirrorTo, connections, keepPartial, dispatcher, ...others } = options
     const { downloadTimeoutMs, loadTimeoutMs, ...rest } = others
     const { signal = rest.loadSignal, ...modelOptions } = rest

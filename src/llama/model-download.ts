@@ -16,7 +16,7 @@ import type { ModelSource, ResolvedSource } from '../download/source.ts'
 import { Remote } from '../download/transfer.ts'
 import type { MutexLock } from '../mutex/mutex-lock.ts'
 import { NamedMutex } from '../mutex/named-mutex.ts'
-import { checkTimeout, invalidArgument } from '../mutex/options.ts'
+import { checkKnown, checkOptions, checkTimeout, invalidArgument, namesOf } from '../mutex/options.ts'
 import { describeOwner } from '../mutex/owner-info.ts'
 import type { GateSettings } from './gate-options.ts'
 import { downloadMutexName, modelMutexName } from './mutex-names.ts'
@@ -50,11 +50,24 @@ export interface EnsureModelOptions {
   readonly dispatcher?: Dispatcher
 }
 
+const ENSURE_MODEL = namesOf<EnsureModelOptions>({
+  onProgress: true,
+  signal: true,
+  timeoutMs: true,
+  fetch: true,
+  mirrorTo: true,
+  connections: true,
+  keepPartial: true,
+  dispatcher: true,
+})
+
 export async function ensureModel(
   input: ModelSource,
   options: EnsureModelOptions,
   settings: GateSettings,
 ): Promise<PublishedModel> {
+  checkOptions(options)
+  checkKnown(options, ENSURE_MODEL, 'ensureModel()')
   const { signal, timeoutMs = settings.downloadTimeoutMs, connections = 1 } = options
   checkTimeout('timeoutMs', timeoutMs)
   if (!Number.isInteger(connections) || connections < 1 || connections > 32) {

@@ -4,7 +4,7 @@ import type { Llama, LlamaModel, LlamaModelOptions } from 'node-llama-cpp'
 import { MutexTimeoutError } from '../mutex/errors.ts'
 import type { MutexLock } from '../mutex/mutex-lock.ts'
 import { NamedMutex } from '../mutex/named-mutex.ts'
-import { checkTimeout } from '../mutex/options.ts'
+import { checkOptions, checkTimeout } from '../mutex/options.ts'
 import type { OwnerInfo } from '../mutex/owner-info.ts'
 import { ModelLoadError } from './errors.ts'
 import type { GateSettings } from './gate-options.ts'
@@ -15,7 +15,10 @@ import { deviceMutexName, modelMutexName } from './mutex-names.ts'
 import { observed } from './telemetry.ts'
 import { waitTimeoutError } from './wait-timeout.ts'
 
-/** node-llama-cpp's own options, of which `loadSignal` also ends the wait, and two for the wait. */
+/**
+ * node-llama-cpp's own options, of which `loadSignal` also ends the wait, and two for the wait. Names that are neither
+ * of the two go to node-llama-cpp as they are, so a misspelt one is not noticed here.
+ */
 export type LoadModelOptions = LlamaModelOptions & {
   /** How long to wait for the file's mutex and the GPU's together, in milliseconds. The gate's `loadTimeoutMs` unless told. */
   readonly timeoutMs?: number
@@ -27,6 +30,7 @@ export type LoadModelOptions = LlamaModelOptions & {
 const REPORT_INTERVAL_MS = 100
 
 export async function loadModel(llama: Llama, options: LoadModelOptions, settings: GateSettings): Promise<LlamaModel> {
+  checkOptions(options)
   const { timeoutMs = settings.loadTimeoutMs, onWait, ...modelOptions } = options
   const { modelPath, loadSignal } = modelOptions
   checkTimeout('timeoutMs', timeoutMs)
