@@ -17,7 +17,6 @@ const good = [
   'Global',
   'Local',
   'global',
-  'Global/x',
   'a/b',
   '/etc/passwd',
   'two words',
@@ -38,7 +37,11 @@ const good = [
   'Restricted',
   'AppContainerNamedObjects',
   'BaseNamedObjects',
-  'Global/Session/1/x',
+  'a/Global/x',
+  'Globalisation/x',
+  'Global-x',
+  'Global x',
+  ' Global/x',
   'trailing ',
   'a:b*?"<>|',
   'new\nline',
@@ -82,6 +85,20 @@ const bad: [unknown, RegExp][] = [
   ['a\0b', /NUL/],
   ['x'.repeat(261), /261.*260/],
   [`Global\\${'x'.repeat(254)}`, /261.*260/],
+  ...['Global/x', 'global/x', 'GLOBAL/x', 'Global:x', 'Global/', 'Global/Session/1/x'].map(
+    (name): [unknown, RegExp] => [name, /"[/:]" after global is .* a backslash.* \{ scope: 'global' \}/i],
+  ),
+  ...['Local/x', 'local:x'].map((name): [unknown, RegExp] => [name, /backslash.* \{ scope: 'local' \}/]),
+  // What JavaScript makes of 'Global\backup' and the like, with a single backslash.
+  ['Global\backup', /backslash, which JavaScript swallowed.*'backup', \{ scope: 'global' \}/],
+  ['global\next', /swallowed.*'next', \{ scope: 'global' \}/],
+  ['Local\table', /swallowed.*'table', \{ scope: 'local' \}/],
+  ...['\0x', '\fx', '\rx', '\vx', '\u0001x', '\u007fx', '\u0085x', '\u009fx'].map((end): [unknown, RegExp] => [
+    `Global${end}`,
+    /swallowed/,
+  ]),
+  ['Global\\Global/x', /backslash/],
+  ['Local\\global:x', /backslash/],
   [undefined, /string/],
   [null, /string/],
   [42, /string/],
@@ -118,6 +135,97 @@ test('whatever is no name is refused with a TypeError that has a code and says w
       },
     )
   }
+})
+
+test('the option scope says what a prefix says, and is the same mutex', async () => {
+  await using folder = new LockFolder()
+  for (const [scope, prefix] of [
+    ['global', 'Global\\'],
+    ['local', 'Local\\'],
+  ] as const) {
+    const [scoped, prefixed, both] = [
+      folder.mutex('x', { scope }),
+      folder.mutex(`${prefix}x`),
+      folder.mutex(`${prefix}x`, { scope }),
+    ]
+    assert.deepEqual([scoped.name, scoped.scope], ['x', scope])
+    assert.deepEqual([prefixed.scope, both.scope], [scope, scope])
+    assert.deepEqual([scoped.path, both.path], [prefixed.path, prefixed.path])
+    const lock = scoped.tryAcquire()
+    assert.ok(lock)
+    assert.equal(prefixed.tryAcquire(), null)
+    assert.equal(both.tryAcquire(), null)
+    assert.equal(
+      canTake(folder.mutex('x', { scope: scope === 'global' ? 'local' : 'global' })),
+      true,
+      'of the other scope',
+    )
+    lock.release()
+  }
+  assert.equal(folder.mutex('x').scope, 'local')
+  assert.equal(folder.mutex('x').path, folder.mutex('x', { scope: 'local' }).path)
+})
+
+test('a scope that contradicts the prefix is refused, and so is one that is none', () => {
+  for (const [name, scope] of [
+    ['Global\\x', 'local'],
+    ['Local\\x', 'global'],
+  ] as const) {
+    assert.throws(() => new NamedMutex(name, { directory: home, scope }), {
+      name: 'TypeError',
+      code: 'ERR_MUTEX_INVALID_NAME',
+      message: new RegExp(`prefix says ${scope === 'local' ? 'global' : 'local'}.*"scope" says ${scope}`),
+    })
+  }
+  for (const scope of ['Global', '', 'machine', null, 1, {}]) {
+    assert.throws(() => new NamedMutex('x', { directory: home, scope: scope as never }), {
+      name: 'TypeError',
+      code: 'ERR_MUTEX_INVALID_ARGUMENT',
+      message: /"scope" must be 'global' or 'local'/,
+    })
+  }
+})
+
+test('"Global\\" counts as 7 units of the 260, also where the scope stands for it', () => {
+  const make = (name: string, scope?: 'global' | 'local') =>
+    new NamedMutex(name, { directory: home, ...(scope && { scope }) })
+  for (const [units, scope] of [
+    [253, 'global'],
+    [260, 'local'],
+    [260, undefined],
+  ] as const) {
+    assert.equal(make('x'.repeat(units), scope).name.length, units)
+    assert.throws(() => make('x'.repeat(units + 1), scope), { code: 'ERR_MUTEX_INVALID_NAME', message: /261.*260/ })
+  }
+})
+
+test('a name that looks like a prefix with a swallowed backslash warns once, unless its scope is said', async () => {
+  // Warnings come on the next tick, those of the tests before as well.
+  await new Promise((resolve) => setImmediate(resolve))
+  const warnings: (Error & { code?: string })[] = []
+  const listen = (warning: Error) => warnings.push(warning)
+  process.on('warning', listen)
+  try {
+    // 'Global\App' as a careless program writes it.
+    for (const name of ['GlobalApp', 'GlobalApp', 'Globalization']) new NamedMutex(name, { directory: home })
+    for (const scope of ['global', 'local'] as const) new NamedMutex('GlobalScoped', { directory: home, scope })
+    new NamedMutex('Global\\GlobalPrefixed', { directory: home })
+    // JavaScript makes a control character of \b, so no swallowed backslash leads to the first of these.
+    for (const name of ['Globalbackup', 'Global', 'Global_x', 'Global x', 'globalSettings', 'LocalStorage', 'AGlobalX'])
+      new NamedMutex(name, { directory: home })
+    await new Promise((resolve) => setImmediate(resolve))
+  } finally {
+    process.off('warning', listen)
+  }
+  const told = warnings.filter(({ code }) => code === 'OS_MUTEX_NAME_PREFIX')
+  assert.deepEqual(
+    told.map(({ name, message }) => [name, /^The mutex "(\w+)"/.exec(message)?.[1]]),
+    [
+      ['MutexWarning', 'GlobalApp'],
+      ['MutexWarning', 'Globalization'],
+    ],
+  )
+  assert.match(told[0]?.message ?? '', /"App" with \{ scope: 'global' \}.*\{ scope: 'local' \}/)
 })
 
 test('260 UTF-16 units are a name, prefix included, whatever they need as a file name', async () => {

@@ -19,6 +19,8 @@ const platforms = { posix: posixPlatform, win32: win32Platform }
 function identityOf(name: string): string | undefined {
   const [, prefix, base = ''] = /^(Global\\|Local\\)?(.*)$/s.exec(name) ?? []
   if (name.length > 260 || base === '' || /[\\\0]/.test(base)) return undefined
+  // A mistyped backslash, which only Win32 would take for a name.
+  if (/^(global|local)[/:\p{Cc}]/iu.test(base)) return undefined
   return `${prefix === 'Global\\' ? 'Global' : 'Local'}\\${base}`
 }
 
@@ -42,6 +44,13 @@ const texts = (one: fc.Arbitrary<string>) =>
         fc.string({ unit: one, maxLength: 3 }),
       )
       .map(([unit, count, end]) => unit.repeat(count) + end),
+    fc
+      .tuple(
+        fc.constantFrom('Global', 'LOCAL', 'global'),
+        fc.constantFrom('/', ':', '\b', '\n', '\x85', '-', ''),
+        fc.string({ unit: one }),
+      )
+      .map((parts) => parts.join('')),
     fc.constantFrom('Global', 'LOCAL', 'Session', 'u0', 'u1000', `=${'0'.repeat(64)}`, `os-mutex-${'a'.repeat(64)}`),
   )
 const prefix = fc.constantFrom('', 'Global\\', 'Local\\')
@@ -169,6 +178,26 @@ test('a text is a name, or is refused with a TypeError that has a code: nothing 
       else assert.throws(make, { name: 'TypeError', code: 'ERR_MUTEX_INVALID_NAME' })
     }),
     runs(300),
+  )
+})
+
+test('whatever the name is, the scope global accepts it just when its prefix does, and means the same mutex', () => {
+  const outcome = (name: string, scope?: string) => {
+    try {
+      const { scope: parsed, base } = parseMutexName(name, scope)
+      return `${parsed} ${base}`
+    } catch (error) {
+      return (error as { code?: string }).code
+    }
+  }
+  fc.assert(
+    fc.property(fc.oneof(texts(character), anyName), (name) => {
+      const isPrefixed = /^(Global|Local)\\/.test(name)
+      if (isPrefixed) assert.equal(outcome(name, name.startsWith('G') ? 'global' : 'local'), outcome(name))
+      else assert.equal(outcome(name, 'global'), outcome(`Global\\${name}`))
+      assert.equal(outcome(name, 'local'), name.startsWith('Global\\') ? 'ERR_MUTEX_INVALID_NAME' : outcome(name))
+    }),
+    runs(3_000),
   )
 })
 
