@@ -1,7 +1,7 @@
 import { MutexArgumentError, MutexTimeoutError } from './errors.ts'
 import type { MutexLock } from './mutex-lock.ts'
-import { type AcquireOptions, NamedMutex } from './named-mutex.ts'
-import { checkTimeout } from './options.ts'
+import { type AcquireOptions, checkAcquireOptions, NamedMutex } from './named-mutex.ts'
+import { checkTimeout, invalidArgument } from './options.ts'
 import { timeoutError } from './timeout-error.ts'
 
 /** Several held locks, released together. */
@@ -34,14 +34,19 @@ export class MutexLocks {
 }
 
 /**
- * Takes several mutexes, all or none, always in one order (of their lock files' paths), so that two callers who want the
- * same ones can't wait for each other. `timeoutMs` is for all of them together. When it gives up, those that it had taken are as
- * before, also abandoned. Rejects as {@link NamedMutex.acquire} does, and with `ERR_MUTEX_INVALID_ARGUMENT` when a mutex is named twice.
+ * Takes several mutexes, all or none, always in one order (of their lock files' paths), so that two callers who want
+ * the same ones can't wait for each other. `timeoutMs` is for all of them together. When it gives up, those that it had
+ * taken are as before, also abandoned. A name has the scope that its prefix says, else local; a `NamedMutex` brings its
+ * own: `acquireAll([new NamedMutex('a', { scope: 'global' }), new NamedMutex('b', { scope: 'global' })])`. Rejects as
+ * {@link NamedMutex.acquire} does, and with `ERR_MUTEX_INVALID_ARGUMENT` when a mutex is named twice.
  */
 export async function acquireAll(
   mutexes: readonly (string | NamedMutex)[],
   options: AcquireOptions = {},
 ): Promise<MutexLocks> {
+  if (!Array.isArray(mutexes))
+    throw invalidArgument('acquireAll() takes an array of names or NamedMutex objects, and after it the options')
+  checkAcquireOptions(options, 'acquireAll()')
   const { timeoutMs = Number.POSITIVE_INFINITY } = options
   checkTimeout('timeoutMs', timeoutMs)
   const wanted = mutexes.map((mutex) => (typeof mutex === 'string' ? new NamedMutex(mutex) : mutex))

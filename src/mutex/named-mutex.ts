@@ -4,14 +4,16 @@ import { checkNotEnclosed, runEnclosed, selfBlockingError } from './deadlock.ts'
 import { lockHome } from './lock-home.ts'
 import { MutexCore, type MutexState } from './mutex-core.ts'
 import { MutexLock } from './mutex-lock.ts'
-import { parseMutexName } from './mutex-name.ts'
+import { type MutexScope, parseMutexName } from './mutex-name.ts'
 import {
   abortReason,
   checkFunction,
+  checkKnown,
   checkOptions,
   checkSignal,
   checkString,
   checkTimeout,
+  namesOf,
   type WaitOptions,
 } from './options.ts'
 import { type OwnerInfo, purposeJson } from './owner-info.ts'
@@ -19,6 +21,11 @@ import { dispatch, PendingAcquire } from './pending-acquire.ts'
 import { platform } from './platform.ts'
 
 export interface NamedMutexOptions {
+  /**
+   * Who shares the mutex. `'global'`: all users and sessions of the machine, as with the prefix `Global\` in the name.
+   * `'local'`: this user (POSIX) or session (Windows). Default: what the prefix says, else `'local'`.
+   */
+  readonly scope?: MutexScope
   /**
    * The lock home, an existing directory. Mutexes of different homes are different, whatever their names. Default: the environment
    * variable `OS_MUTEX_DIR`, else `/tmp` (POSIX) or `%ProgramData%\\os-mutex`, which is made (Windows).
@@ -50,6 +57,25 @@ export interface TryAcquireOptions {
   readonly purpose?: string
 }
 
+const OPTIONS = namesOf<NamedMutexOptions>({ scope: true, directory: true, app: true })
+const TRY_ACQUIRE = namesOf<TryAcquireOptions>({ purpose: true })
+const ACQUIRE_SYNC = namesOf<AcquireSyncOptions>({ timeoutMs: true, purpose: true, onWait: true })
+const ACQUIRE = namesOf<AcquireOptions>({
+  timeoutMs: true,
+  purpose: true,
+  signal: true,
+  onWait: true,
+  detectDeadlock: true,
+})
+/** Of an acquire without options: there is nothing to look at. */
+const NO_OPTIONS = Object.freeze({})
+
+/** For every call that takes the options of {@link NamedMutex.acquire}. `what` is the call, as in "acquire()". */
+export function checkAcquireOptions(options: AcquireOptions, what: string): void {
+  checkOptions(options)
+  checkKnown(options, ACQUIRE, what)
+}
+
 // A blocked worker thread looks up this often, since only running JavaScript can be ended by worker.terminate().
 const WORKER_SLICE_MS = 50
 const MAX_SLICE_MS = 86_400_000
@@ -60,14 +86,19 @@ const defaultApp = path.basename(process.argv[1] ?? process.title)
  * A named mutex of the operating system: one owner per name on the machine, whichever process, worker thread or instance it
  * is in. The kernel owns the lock, so whatever ends the owner frees it at once.
  *
- * Names follow Win32: `Global\x` excludes all users and sessions, `Local\x` or plain `x` this user (POSIX) or session
- * (Windows). Case-sensitive, up to 260 UTF-16 units, any text but a backslash and NUL.
+ * `new NamedMutex('x', { scope: 'global' })` excludes all users and sessions of the machine, without `scope` this user
+ * (POSIX) or session (Windows). Names follow Win32, so `Global\x` is the former and `Local\x` the latter: in JavaScript
+ * the backslash must be doubled. Case-sensitive; any text but a backslash and NUL; not `Global` or `Local` and then a
+ * `/`, a `:` or a control character, which are mistyped backslashes. Up to 260 UTF-16 units, of which a prefix takes 7
+ * or 6, and the scope `'global'` 7 as well.
  *
  * Not reentrant: a second acquire waits its turn, also through the same instance. Creating an instance touches no file.
  */
 export class NamedMutex {
   /** The name as given. */
   readonly name: string
+  /** Who shares it, by the option `scope` or the name's prefix. */
+  readonly scope: MutexScope
   /**
    * POSIX: the lock file. Any program that calls flock(2) on it takes part. Windows: the file of the owner's record. There any
    * program takes part that calls CreateMutex with the same name, in the default lock home.
@@ -79,9 +110,12 @@ export class NamedMutex {
   /** @throws `TypeError` `ERR_MUTEX_INVALID_NAME`, `ERR_MUTEX_INVALID_ARGUMENT` */
   constructor(name: string, options: NamedMutexOptions = {}) {
     checkOptions(options)
-    const location = platform.locate(parseMutexName(name), lockHome(checkString('directory', options.directory)))
+    checkKnown(options, OPTIONS, 'NamedMutex')
+    const parsed = parseMutexName(name, options.scope)
+    const location = platform.locate(parsed, lockHome(checkString('directory', options.directory)))
     const app = checkString('app', options.app) ?? defaultApp
     this.name = name
+    this.scope = parsed.scope
     this.path = location.path
     this.#core = new MutexCore(name, location, app, dispatch)
   }
@@ -95,7 +129,7 @@ export class NamedMutex {
    * `MutexAccessError` (`ERR_MUTEX_ACCESS_DENIED`), or a `MutexError` with `ERR_MUTEX_LOCK_FILE`, `ERR_MUTEX_CLOSED` or
    * `ERR_MUTEX_SYSTEM`; with a `TypeError` `ERR_MUTEX_INVALID_ARGUMENT` for bad options. Then nothing is left behind.
    */
-  acquire(options: AcquireOptions = {}): Promise<MutexLock> {
+  acquire(options: AcquireOptions = NO_OPTIONS): Promise<MutexLock> {
     // Not an async function: its promise would be settled some turns later than the one of #wait, at every hand-off.
     try {
       return this.#acquire(options)
@@ -109,8 +143,11 @@ export class NamedMutex {
    * process has released a mutex that other processes wait for, it leaves the turn to them.
    * @throws as {@link acquire} rejects
    */
-  tryAcquire(options: TryAcquireOptions = {}): MutexLock | null {
-    checkOptions(options)
+  tryAcquire(options: TryAcquireOptions = NO_OPTIONS): MutexLock | null {
+    if (options !== NO_OPTIONS) {
+      checkOptions(options)
+      checkKnown(options, TRY_ACQUIRE, 'tryAcquire()')
+    }
     return this.#core.try(checkString('purpose', options.purpose))
   }
 
@@ -121,6 +158,7 @@ export class NamedMutex {
    */
   acquireSync(options: AcquireSyncOptions = {}): MutexLock {
     checkOptions(options)
+    checkKnown(options, ACQUIRE_SYNC, 'acquireSync()')
     const { timeoutMs = Number.POSITIVE_INFINITY } = options
     checkTimeout('timeoutMs', timeoutMs)
     const purpose = checkString('purpose', options.purpose)
@@ -138,17 +176,19 @@ export class NamedMutex {
 
   /**
    * Runs `callback` under the lock and releases it when the promise settles, also on a throw. Gives what the callback gives.
-   * Rejects as {@link acquire} does, or as the callback does.
+   * Rejects as {@link acquire} does, or as the callback does. The options may come before the callback or after it.
    */
   withLock<T>(callback: (lock: MutexLock) => T | Promise<T>): Promise<T>
   withLock<T>(options: AcquireOptions, callback: (lock: MutexLock) => T | Promise<T>): Promise<T>
+  withLock<T>(callback: (lock: MutexLock) => T | Promise<T>, options: AcquireOptions): Promise<T>
   async withLock<T>(
     first: AcquireOptions | ((lock: MutexLock) => T | Promise<T>),
-    second?: (lock: MutexLock) => T | Promise<T>,
+    second?: AcquireOptions | ((lock: MutexLock) => T | Promise<T>),
   ): Promise<T> {
-    const callback = typeof first === 'function' ? first : second
+    const [callback, options = NO_OPTIONS] = typeof first === 'function' ? [first, second] : [second, first]
     checkFunction('callback', callback ?? null)
-    const lock = await this.acquire(typeof first === 'function' ? {} : first)
+    checkAcquireOptions(options as AcquireOptions, 'withLock()')
+    const lock = await this.acquire(options as AcquireOptions)
     try {
       return await runEnclosed(this.path, lock, () => (callback as (lock: MutexLock) => T | Promise<T>)(lock))
     } finally {
@@ -179,7 +219,7 @@ export class NamedMutex {
   }
 
   #acquire(options: AcquireOptions): Promise<MutexLock> {
-    checkOptions(options)
+    if (options !== NO_OPTIONS) checkAcquireOptions(options, 'acquire()')
     const { timeoutMs = Number.POSITIVE_INFINITY } = options
     checkTimeout('timeoutMs', timeoutMs)
     const signal = checkSignal(options.signal)

@@ -28,9 +28,13 @@ function runOnSmallDisk(folder: LockFolder, program: string): string[] {
     process.on('warning', ({ code, message }) => console.log(code + ': ' + message))
     ${program}`
   const script = 'mount -t tmpfs -o size=64k none "$0" && exec "$1" --input-type=module -e "$2"'
-  const { status, stdout, stderr } = spawnSync('unshare', ['--mount', 'sh', '-c', script, home, process.execPath, code], {
-    encoding: 'utf8',
-  })
+  const { status, stdout, stderr } = spawnSync(
+    'unshare',
+    ['--mount', 'sh', '-c', script, home, process.execPath, code],
+    {
+      encoding: 'utf8',
+    },
+  )
   assert.equal(status, 0, stderr)
   return stdout.split('\n').filter((line) => line !== '')
 }
@@ -48,11 +52,14 @@ test('a lock file that was made before the disk was full still reports a death, 
   assert.deepEqual(said, ['SIGKILL', 'true die'])
 })
 
-test('on a disk that is full a new mutex locks, and one warning says that its owners go unrecorded', forRoot, async () => {
-  await using folder = new LockFolder()
-  const said = runOnSmallDisk(
-    folder,
-    `fill()
+test(
+  'on a disk that is full a new mutex locks, and one warning says that its owners go unrecorded',
+  forRoot,
+  async () => {
+    await using folder = new LockFolder()
+    const said = runOnSmallDisk(
+      folder,
+      `fill()
      const lock = mutex('x').tryAcquire()
      console.log(lock !== null, mutex('x').tryAcquire())
      lock.release()
@@ -61,9 +68,10 @@ test('on a disk that is full a new mutex locks, and one warning says that its ow
      rmSync(home + '/ballast')
      const again = mutex('x').tryAcquire({ purpose: 'work' })
      console.log(mutex('x').query().owner.purpose)`,
-  )
-  const [locked, warning, ...rest] = said
-  assert.equal(locked, 'true null')
-  for (const word of ['OS_MUTEX_NO_RECORD', 'ENOSPC', 'abandoned']) assert.ok(warning?.includes(word), warning)
-  assert.deepEqual(rest, ['work'], 'it is recorded again as soon as there is room')
-})
+    )
+    const [locked, warning, ...rest] = said
+    assert.equal(locked, 'true null')
+    for (const word of ['OS_MUTEX_NO_RECORD', 'ENOSPC', 'abandoned']) assert.ok(warning?.includes(word), warning)
+    assert.deepEqual(rest, ['work'], 'it is recorded again as soon as there is room')
+  },
+)
