@@ -49,7 +49,12 @@
           "msvs_settings": {"VCCLCompilerTool": {"ExceptionHandling": 1, "AdditionalOptions": ["/utf-8"]}}
         }],
         ["OS=='linux'", {
-          "sources": ["native/posix/os_linux.cc", "native/posix/process_identity_linux.cc"],
+          "sources": [
+            "native/posix/kernel_word_linux.cc",
+            "native/posix/os_linux.cc",
+            "native/posix/proc_linux.cc",
+            "native/posix/process_identity_linux.cc"
+          ],
           "defines": ["_GNU_SOURCE"]
         }],
         ["OS=='mac'", {

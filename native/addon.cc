@@ -27,6 +27,19 @@ Napi::Value processStart(const Napi::CallbackInfo& info) {
                                           : Napi::Number::New(info.Env(), static_cast<double>(start));
 }
 
+// (pid) → how that process identifies itself, without what the system does not tell. undefined: there is no such
+// process.
+Napi::Value processBehind(const Napi::CallbackInfo& info) {
+  const os_mutex::ProcessIdentity found = os_mutex::identityOf(static_cast<long>(info[0].As<Napi::Number>().Int64Value()));
+  if (found.start == 0) return info.Env().Undefined();
+  Napi::Object result = Napi::Object::New(info.Env());
+  const auto set = [&](const char* name, double value) { result.Set(name, Napi::Number::New(info.Env(), value)); };
+  if (found.pid != 0) set("pid", static_cast<double>(found.pid));
+  if (found.start != os_mutex::kUnknownStart) set("processStart", static_cast<double>(found.start));
+  if (found.pidSpace != 0) set("pidSpace", static_cast<double>(found.pidSpace));
+  return result;
+}
+
 // (directory) → its file system's name when locks are not reliable on it, else undefined.
 Napi::Value unsafeFileSystem(const Napi::CallbackInfo& info) {
   const char* const name = os_mutex::unsafeFileSystem(info[0].As<Napi::String>().Utf8Value());
@@ -47,6 +60,7 @@ Napi::Object start(Napi::Env env, Napi::Object exports) {
   exports.Set("NativeMutex", os_mutex::MutexObject::define(env));
   exports.Set("processIdentity", Napi::Function::New<processIdentity>(env));
   exports.Set("processStart", Napi::Function::New<processStart>(env));
+  exports.Set("processBehind", Napi::Function::New<processBehind>(env));
   exports.Set("localScopeId", Napi::Function::New<localScopeId>(env));
   exports.Set("preallocate", Napi::Function::New<os_mutex::preallocateFile>(env));
   exports.Set("restIdle", Napi::Function::New<restIdle>(env));

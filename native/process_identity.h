@@ -16,10 +16,15 @@ struct ProcessIdentity {
 
 const ProcessIdentity& currentProcessIdentity();
 
-// There is such a process, but the system does not tell more.
+// Start time of a process that may well run, but of which the system does not tell more (another user's, for example).
 constexpr uint64_t kUnknownStart = UINT64_MAX;
 
 // Start time of a process by its pid; 0 when there is none.
 uint64_t processStart(long pid);
+
+// How the process that is known here by `pid` identifies itself: in a container it has another pid there. Only pid,
+// start and pidSpace are filled in; what the system does not tell is 0 (`start`: kUnknownStart). `start` 0: there is no
+// such process.
+ProcessIdentity identityOf(long pid);
 
 }  // namespace os_mutex

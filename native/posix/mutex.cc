@@ -82,11 +82,6 @@ void PosixMutex::acquire(LockFile& file, bool marked, Acquired& acquired) {
   acquired.previousOwner = recordJson(bytes);
 }
 
-bool isOfOurPidSpace(std::string_view json) {
-  const std::string ours = "\"pidSpace\":" + std::to_string(currentProcessIdentity().pidSpace) + ",";
-  return json.find(ours) != std::string_view::npos;
-}
-
 LockResult PosixMutex::tryLock(Acquired& acquired, Failure& failure) {
   LockFile& file = files_[0];
   for (int attempt = 0; attempt < kVanishTries; attempt++) {
@@ -201,19 +196,24 @@ bool PosixMutex::snapshot(MutexSnapshot& snapshot, Failure& failure) {
   LockFile file;
   if (!file.openExisting(location_, failure)) return failure.kind == FailureKind::none;
   const std::string_view bytes = file.read(buffer, sizeof buffer);
-  const bool markedHeld = isMarkedHeld(bytes);
   KernelWord word = askKernel(file.fd(), file.identity(), snapshot.kernelPid);
-  const std::string_view json = recordJson(bytes);
-  // Only taking the lock can tell where the kernel does not list it, or not to us: its owner may live in another pid
-  // namespace. It is shared and gone in a microsecond, but a tryAcquire elsewhere in just that moment sees it as held. An
-  // owner that counts pids as we do would have been listed: without a lock in sight, it has crashed or released by now.
-  if (word == KernelWord::unknown || (word == KernelWord::free && markedHeld && !isOfOurPidSpace(json))) {
-    const bool busy = ::flock(file.fd(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-    word = busy ? KernelWord::held : KernelWord::free;
+  if (word == KernelWord::unknown) {
+    // Only taking the lock can tell where the kernel has no list of it, or shows no list of it to us. It is shared and
+    // gone in a microsecond: others know by that that nobody owns the mutex.
+    int error = 0;
+    do {
+      error = ::flock(file.fd(), LOCK_SH | LOCK_NB) == 0 ? 0 : errno;
+    } while (error == EINTR);
+    if (error == 0) ::flock(file.fd(), LOCK_UN);
+    if (error != 0 && error != EWOULDBLOCK) {
+      failure = {FailureKind::system, error, "flock", location_.path};
+      return false;
+    }
+    word = error == 0 ? KernelWord::free : KernelWord::held;
   }
   snapshot.held = word == KernelWord::held;
-  snapshot.recordIsOwners = markedHeld;
-  snapshot.record = json;
+  snapshot.recordIsOwners = isMarkedHeld(bytes);
+  snapshot.record = recordJson(bytes);
   return true;
 }
 

@@ -11,9 +11,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <string>
 
 #include "lock_file.h"
@@ -32,38 +29,6 @@
 #endif
 
 namespace os_mutex {
-namespace {
-
-// Reads /proc/locks whole: a few lines on an ordinary machine, some 60 bytes a lock. False: it can't be read.
-bool readLocks(std::string& text) {
-  const Descriptor file(::open("/proc/locks", O_RDONLY | O_CLOEXEC));
-  if (!file) return false;
-  text.clear();
-  char buffer[16384];
-  for (;;) {
-    const ssize_t count = ::read(file.get(), buffer, sizeof buffer);
-    if (count > 0) text.append(buffer, static_cast<size_t>(count));
-    else if (count == 0) return true;
-    else if (errno != EINTR) return false;
-  }
-}
-
-// Whether the device number that stat tells is the one that /proc/locks prints. btrfs and overlayfs have two.
-bool deviceIsTold(int fd) {
-  struct statfs status;
-  if (::fstatfs(fd, &status) != 0) return false;
-  switch (static_cast<unsigned long>(status.f_type)) {
-    case EXT4_SUPER_MAGIC:
-    case TMPFS_MAGIC:
-    case 0x58465342:  // XFS
-    case 0xF2F52010:  // F2FS
-      return true;
-    default:
-      return false;
-  }
-}
-
-}  // namespace
 
 // By the file's number in /proc, since linkat(AT_EMPTY_PATH) wants a privilege before Linux 6.10.
 int createWhole(const std::string& path, mode_t mode, void (*fill)(int fd)) {
@@ -111,29 +76,6 @@ bool shieldFromCleaners(int fd, const struct stat& file, bool on) {
   if (file.st_uid != ::geteuid()) return false;
   const mode_t mode = file.st_mode & 07777 & ~static_cast<mode_t>(S_ISVTX);
   return ::fchmod(fd, on ? mode | S_ISVTX : mode) == 0;
-}
-
-// A line reads "12: FLOCK  ADVISORY  WRITE 4711 08:01:131090 0 EOF"; a blocked request has "->" after the number.
-// Locks of processes in pid namespaces that this one can't see are left out, so absence is no proof by itself: the
-// caller weighs it with the record. A large list comes in several reads and may change between two: asked twice.
-KernelWord askKernel(int fd, const struct stat& file, long& pid) {
-  char wanted[64];
-  (void)std::snprintf(wanted, sizeof wanted, " %02x:%02x:%llu ", major(file.st_dev), minor(file.st_dev),
-                      static_cast<unsigned long long>(file.st_ino));
-  pid = 0;
-  for (int round = 0; round < 2; round++) {
-    std::string locks;
-    if (!readLocks(locks)) return KernelWord::unknown;
-    for (size_t at = locks.find(wanted); at != std::string::npos; at = locks.find(wanted, at + 1)) {
-      const size_t start = locks.rfind('\n', at) == std::string::npos ? 0 : locks.rfind('\n', at) + 1;
-      const std::string line = locks.substr(start, at - start);
-      if (line.find("FLOCK") == std::string::npos || line.find("->") != std::string::npos) continue;
-      pid = std::strtol(line.c_str() + line.rfind(' ') + 1, nullptr, 10);
-      return KernelWord::held;
-    }
-    if (locks.size() < 4096) break;
-  }
-  return deviceIsTold(fd) ? KernelWord::free : KernelWord::unknown;
 }
 
 // The wait is ended by asynchronous cancellation. It needs no signal handler in the user's process (the C library has

@@ -1,29 +1,20 @@
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <climits>
+#include <csignal>
 #include <cstdlib>
-#include <cstring>
 
-#include "lock_file.h"
 #include "../process_identity.h"
+#include "proc_linux.h"
 
 namespace os_mutex {
 namespace {
 
-std::string readSmallFile(const std::string& path) {
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  char buffer[2048];
-  const ssize_t count = file ? ::read(file.get(), buffer, sizeof buffer) : 0;
-  return {buffer, count > 0 ? static_cast<size_t>(count) : 0};
-}
-
-}  // namespace
-
-// proc(5): field 22 is the start time. Field 2, the command, is in parentheses and may hold anything, so count from the last ')'.
-uint64_t processStart(long pid) {
-  const std::string stat = readSmallFile("/proc/" + std::to_string(pid) + "/stat");
+// proc(5): field 22 is the start time. Field 2, the command, is in parentheses and may hold anything, so count from the
+// last ')'.
+uint64_t startIn(const std::string& stat) {
   size_t at = stat.rfind(')');
   if (at == std::string::npos) return 0;
   for (int field = 2; field < 22; field++) {
@@ -36,18 +27,55 @@ uint64_t processStart(long pid) {
   return std::strtoull(stat.c_str() + at + 1, nullptr, 10);
 }
 
+// Asks without /proc, which may hide other users' processes (hidepid), not be mounted, or be another pid namespace's;
+// or there is no descriptor left to read it with. EPERM is a sign of life, too.
+uint64_t startOfUnseen(long pid) { return ::kill(static_cast<pid_t>(pid), 0) == 0 || errno == EPERM ? kUnknownStart : 0; }
+
+uint64_t pidSpaceOf(const std::string& process) {
+  struct stat status;
+  return ::stat(("/proc/" + process + "/ns/pid").c_str(), &status) == 0 ? status.st_ino : 0;
+}
+
+}  // namespace
+
+uint64_t processStart(long pid) {
+  // kill(2) takes 0 and less for groups of processes.
+  if (pid <= 0 || pid > INT_MAX) return 0;
+  std::string stat;
+  const bool isTold = procCountsAsWeDo() && readProc("/proc/" + std::to_string(pid) + "/stat", stat);
+  return isTold ? startIn(stat) : startOfUnseen(pid);
+}
+
+// pid_namespaces(7): NSpid has the pid in each namespace that the process is in, from that of the mounted /proc
+// inwards.
+ProcessIdentity identityOf(long pid) {
+  if (pid == ::getpid()) return currentProcessIdentity();
+  ProcessIdentity found;
+  found.start = processStart(pid);
+  if (found.start == 0 || found.start == kUnknownStart) return found;
+  const std::string process = std::to_string(pid);
+  std::string status;
+  if (readProc("/proc/" + process + "/status", status)) {
+    const std::string pids = procField(status, "NSpid:");
+    found.pid = std::strtol(pids.c_str() + pids.find_last_of(" \t") + 1, nullptr, 10);
+  }
+  // Only for a process that this user may trace; else the pid and the start have to do.
+  found.pidSpace = pidSpaceOf(process);
+  return found;
+}
+
 const ProcessIdentity& currentProcessIdentity() {
   static const ProcessIdentity identity = [] {
     ProcessIdentity self;
     self.pid = ::getpid();
-    self.start = processStart(self.pid);
+    // By this name, since a sandbox's /proc may know this process by another pid.
+    std::string text;
+    if (readProc("/proc/self/stat", text)) self.start = startIn(text);
     char host[HOST_NAME_MAX + 1] = {};
     ::gethostname(host, sizeof host - 1);
     self.host = host;
-    self.bootId = readSmallFile("/proc/sys/kernel/random/boot_id");
-    while (!self.bootId.empty() && self.bootId.back() == '\n') self.bootId.pop_back();
-    struct stat status;
-    if (::stat("/proc/self/ns/pid", &status) == 0) self.pidSpace = status.st_ino;
+    if (readProc("/proc/sys/kernel/random/boot_id", text)) self.bootId = text.substr(0, text.find('\n'));
+    self.pidSpace = pidSpaceOf("self");
     return self;
   }();
   return identity;

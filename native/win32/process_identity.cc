@@ -15,7 +15,7 @@ uint64_t startOf(HANDLE process) {
   FILETIME end;
   FILETIME kernel;
   FILETIME user;
-  if (!::GetProcessTimes(process, &start, &end, &kernel, &user)) return 0;
+  if (!::GetProcessTimes(process, &start, &end, &kernel, &user)) return kUnknownStart;
   // One that has ended is still there while somebody has a handle to it.
   return end.dwHighDateTime == 0 && end.dwLowDateTime == 0 ? microseconds(start) : 0;
 }
@@ -34,8 +34,16 @@ std::string hostName() {
 uint64_t processStart(long pid) {
   const Handle process(::OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, FALSE, static_cast<DWORD>(pid)));
   if (process) return startOf(process.get());
-  // Another user's, or a protected one: it is there, and that is all that can be told.
-  return ::GetLastError() == ERROR_ACCESS_DENIED ? kUnknownStart : 0;
+  // Only of a pid that nobody has it says that the parameter is invalid. Else it is another user's or a protected one,
+  // or there is no room for a handle: that says nothing about the process.
+  return ::GetLastError() == ERROR_INVALID_PARAMETER ? 0 : kUnknownStart;
+}
+
+ProcessIdentity identityOf(long pid) {
+  ProcessIdentity found;
+  found.pid = pid;
+  found.start = processStart(pid);
+  return found;
 }
 
 const ProcessIdentity& currentProcessIdentity() {

@@ -66,6 +66,11 @@ export interface Addon {
   /** 0: there is no such process. undefined: the system does not tell. */
   processStart(pid: number): number | undefined
   /**
+   * How the process that the kernel calls `pid` here identifies itself: a container's has another pid in there. Without
+   * what the system does not tell. undefined: there is no such process.
+   */
+  processBehind(pid: number): { pid?: number; processStart?: number; pidSpace?: number } | undefined
+  /**
    * Takes room on the disk for a file's first `bytes` bytes, whatever its size is now. The path is absolute. What lies behind the file's
    * end is given back, on Windows and macOS, when nobody has the file open any more; on Linux when it is truncated.
    */
