@@ -180,8 +180,8 @@ async function ensureUnderLock(call: Call): Promise<PublishedModel> {
     extendWhileProgressing: settings.extendWhileProgressing,
     purpose: `download ${basename(destination)}`,
     signal,
-    timeoutError: (owner) =>
-      waitTimeoutError(`download ${destination}`, 'downloadTimeoutMs', { mutexName: name, timeoutMs, owner }),
+    timeoutError: (state) =>
+      waitTimeoutError(`download ${destination}`, 'downloadTimeoutMs', { mutexName: name, timeoutMs }, state),
     onLook: onProgress && reportWaiting(onProgress),
   })
   try {

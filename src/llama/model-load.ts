@@ -58,11 +58,7 @@ export async function loadModel(llama: Llama, options: LoadModelOptions, setting
     return await observed('load', realPath, lock, () => loadWithReason(llama, modelOptions, lock))
   } catch (error) {
     if (!(error instanceof MutexTimeoutError)) throw error
-    throw waitTimeoutError(`load ${realPath}`, 'loadTimeoutMs', {
-      mutexName: error.mutexName,
-      timeoutMs,
-      owner: error.owner,
-    })
+    throw waitTimeoutError(`load ${realPath}`, 'loadTimeoutMs', { mutexName: error.mutexName, timeoutMs }, error)
   } finally {
     for (const lock of locks.reverse()) lock.release()
   }

@@ -1,7 +1,7 @@
 // Waiting for a mutex for as long as its owner gets on: the limit runs from the owner's last progress, not from the
 // start of the wait. The kernel keeps this waiter's place in the queue all the while: one acquire, never a retry.
 import type { MutexLock } from '../mutex/mutex-lock.ts'
-import type { NamedMutex } from '../mutex/named-mutex.ts'
+import type { MutexState, NamedMutex } from '../mutex/named-mutex.ts'
 import type { OwnerInfo } from '../mutex/owner-info.ts'
 import { monotonicMs } from './monotonic-clock.ts'
 
@@ -13,7 +13,7 @@ export interface ProgressingWait {
   readonly purpose: string
   readonly signal?: AbortSignal | undefined
   /** Makes the error to throw when the limit has run out. */
-  readonly timeoutError: (owner: OwnerInfo | undefined) => Error
+  readonly timeoutError: (state: MutexState) => Error
   /** Called with the owner's record when the wait begins and then ten times a second. What it throws ends the wait. */
   readonly onLook?: ((owner: OwnerInfo | undefined) => void) | undefined
 }
@@ -42,9 +42,9 @@ export async function acquireWhileProgressing(mutex: NamedMutex, wait: Progressi
   const startTimers = (owner: OwnerInfo | undefined) => {
     const patience = new Patience(wait, owner)
     const expire = guarded(() => {
-      const { owner } = mutex.query()
-      const leftMs = patience.left(owner)
-      if (leftMs <= 0) throw timeoutError(owner)
+      const state = mutex.query()
+      const leftMs = patience.left(state.owner)
+      if (leftMs <= 0) throw timeoutError(state)
       limitTimer = setTimeout(expire, Math.min(leftMs, LONGEST_TIMER_MS))
     })
     limitTimer = setTimeout(expire, Math.min(limitMs, LONGEST_TIMER_MS))
@@ -81,8 +81,10 @@ class Patience {
 
   left(owner: OwnerInfo | undefined): number {
     const now = monotonicMs()
-    if (this.#extends) this.#runsFrom = this.#lastSignOfLife(owner, now)
-    this.#owner = owner
+    if (!isWithoutWords(owner, this.#owner)) {
+      if (this.#extends) this.#runsFrom = this.#lastSignOfLife(owner, now)
+      this.#owner = owner
+    }
     this.#lookedAt = now
     return this.#runsFrom + this.#limitMs - now
   }
@@ -94,6 +96,14 @@ class Patience {
     // The record may be damaged: whatever it says, progress since the last look happened between that look and now.
     return Math.min(Math.max(progress.monotonicMs, this.#lookedAt), now)
   }
+}
+
+/**
+ * The kernel names the same process as before, and its record is damaged or just being written: no news, nor another
+ * owner.
+ */
+function isWithoutWords(now: OwnerInfo | undefined, before: OwnerInfo | undefined): boolean {
+  return now !== undefined && now.since === undefined && now.pid === before?.pid
 }
 
 /** One acquisition has one `since`: an owner that released and acquired again is a new one. */

@@ -1,14 +1,14 @@
 import { MutexTimeoutError } from '../mutex/errors.ts'
-import type { OwnerInfo } from '../mutex/owner-info.ts'
-import { describeOwner } from '../mutex/owner-info.ts'
+import { describeHolder, type HeldState } from '../mutex/timeout-error.ts'
 
 /** The mutex's own timeout error, with a message about the file instead of the mutex's name. */
 export function waitTimeoutError(
   work: string,
   option: string,
-  details: { readonly mutexName: string; readonly timeoutMs: number; readonly owner: OwnerInfo | undefined },
+  { mutexName, timeoutMs }: { readonly mutexName: string; readonly timeoutMs: number },
+  { held, owner }: HeldState,
 ): MutexTimeoutError {
-  const waited = `Waited ${details.timeoutMs / 1000} s in vain to ${work}`
-  const advice = `Wait longer (${option}), or end that process.`
-  return new MutexTimeoutError(`${waited}. The lock is held by ${describeOwner(details.owner)}. ${advice}`, details)
+  const waited = `Waited ${timeoutMs / 1000} s in vain for the lock to ${work}.`
+  const details = { mutexName, timeoutMs, held, owner }
+  return new MutexTimeoutError(`${waited} ${describeHolder(details, option)}`, details)
 }

@@ -69,12 +69,7 @@ export async function acquireAll(
     // An abandonment that one of them has reported is not lost: the next owner learns of it.
     for (const lock of held.values()) lock.giveBack()
     // The last mutex only knows what was left of the time.
-    throw error instanceof MutexTimeoutError
-      ? timeoutError(error.mutexName, timeoutMs, {
-          held: true,
-          ...(error.owner === undefined ? {} : { owner: error.owner }),
-        })
-      : error
+    throw error instanceof MutexTimeoutError ? timeoutError(error.mutexName, timeoutMs, error) : error
   } finally {
     // Those made here are nobody else's. The locks stay.
     for (const mutex of wanted) if (!mutexes.includes(mutex)) mutex.close()

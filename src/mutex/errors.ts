@@ -32,13 +32,19 @@ export class MutexTimeoutError extends MutexError {
   readonly mutexName: string
   /** The limit that ran out, in milliseconds. */
   readonly timeoutMs: number
-  /** Who held it when time ran out, as far as its record could be read. */
+  /** Whether it was still held when its owner was asked for, just after time ran out. */
+  readonly held: boolean
+  /** Who held it then, as far as that could be told. */
   readonly owner: OwnerInfo | undefined
 
-  constructor(message: string, details: { mutexName: string; timeoutMs: number; owner: OwnerInfo | undefined }) {
+  constructor(
+    message: string,
+    details: { mutexName: string; timeoutMs: number; held: boolean; owner: OwnerInfo | undefined },
+  ) {
     super('ERR_MUTEX_TIMEOUT', message)
     this.mutexName = details.mutexName
     this.timeoutMs = details.timeoutMs
+    this.held = details.held
     this.owner = details.owner
   }
 }

@@ -1,4 +1,6 @@
 // What a lock's owner says about itself. For people and messages only: whether it lives is the kernel's word.
+import { threadId } from 'node:worker_threads'
+import { isThisProcess } from './process-identity.ts'
 
 /** How far the owner's work has come, as it reported it. */
 export interface OwnerProgress {
@@ -11,9 +13,22 @@ export interface OwnerProgress {
   readonly monotonicMs: number
 }
 
-/** Who holds a mutex, read from its record. Every field but `pid` may be missing in a damaged or foreign record. */
+/**
+ * Who holds a mutex. Every field but `pid` may be missing: in a damaged record, or of an owner that leaves none. `app`,
+ * `purpose`, `since` and `progress` are the record's words, which others may have forged: for people and messages only.
+ */
 export interface OwnerInfo {
+  /**
+   * The kernel's word wherever it names the owner, in the asking process's pid namespace (a container's owner has
+   * another pid inside).
+   */
   readonly pid: number
+  /**
+   * Of the present owner. `true`: the kernel names this very process as the owner, by its pid and its start time.
+   * `false`: some of that is only the record's word, as on macOS and for owners in another container: check before you
+   * end that process. Absent on `previousOwner`, which is always the record's word.
+   */
+  readonly confirmed?: boolean
   /** Start time of the process in the kernel's own unit: with `pid` it tells one process from a later namesake. */
   readonly processStart?: number
   readonly host?: string
@@ -29,6 +44,8 @@ export interface OwnerInfo {
   /** Since when, in milliseconds since 1970 UTC. */
   readonly since?: number
   readonly progress?: OwnerProgress
+  /** The owner's lock object was garbage collected while held: it stays held until that process or thread ends. */
+  readonly collected?: true
 }
 
 // In UTF-16 units. JSON may need six bytes for one, and a record has 4 KiB in all.
@@ -89,6 +106,7 @@ export function parseOwnerRecord(json: string): OwnerInfo | undefined {
     purpose: text(record.purpose),
     since: count(record.since),
     progress: parseProgress(record.progress),
+    collected: record.collected === true ? true : undefined,
   })
 }
 
@@ -109,22 +127,43 @@ export function progressJson(progress: OwnerProgress): string {
   )
 }
 
-/** One line about an owner for an error message: "app 'x' (pid 12, host a) since 10:00:00, doing 'y', 40 % done". */
+/**
+ * A few words about an owner for an error message: `"x" (pid 12, host a) since 10:00:00, doing "y", at 4 of 10 files`,
+ * or `this very process (pid 12, worker thread 3) since …`.
+ */
 export function describeOwner(owner: OwnerInfo | undefined): string {
-  if (owner === undefined) return 'an owner that could not be told (perhaps another program)'
-  const where = [`pid ${owner.pid}`]
-  if (owner.host !== undefined) where.push(`host ${owner.host}`)
-  if (owner.threadId !== undefined && owner.threadId !== 0) where.push(`worker thread ${owner.threadId}`)
-  let line =
-    owner.app === undefined
-      ? `the process with ${where.join(', ')}`
-      : `${JSON.stringify(owner.app)} (${where.join(', ')})`
+  if (owner === undefined) return 'an owner that could not be identified (perhaps another program)'
+  let line = describeProcess(owner)
   if (owner.since !== undefined && owner.since < 8.64e15) line += ` since ${new Date(owner.since).toISOString()}`
   if (owner.purpose !== undefined) line += `, doing ${JSON.stringify(owner.purpose)}`
   if (owner.progress !== undefined) {
     const { done, total, unit } = owner.progress
     line += `, at ${done}${total === undefined ? '' : ` of ${total}`}${unit === undefined ? '' : ` ${unit}`}`
   }
-  // Whoever may lock may write into the record: nothing in it may steer a terminal, or turn around how a log line reads.
+  if (owner.collected) {
+    line +=
+      '; its lock object was garbage collected while held, so nothing can release it until that process or thread ends'
+  }
+  // Others may have written the record: nothing in it may steer a terminal, or turn around how a log line reads.
   return line.replace(/[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu, ' ')
+}
+
+function describeProcess(owner: OwnerInfo): string {
+  if (isThisProcess(owner)) {
+    const where = owner.threadId === undefined ? '' : `, ${describeThread(owner.threadId)}`
+    return `this very process (pid ${owner.pid}${where})`
+  }
+  const where = [`pid ${owner.pid}`]
+  if (owner.host !== undefined) where.push(`host ${owner.host}`)
+  if (owner.threadId !== undefined && owner.threadId !== 0) where.push(`worker thread ${owner.threadId}`)
+  if (owner.confirmed === false) where.push('by its own record')
+  return owner.app === undefined
+    ? `the process with ${where.join(', ')}`
+    : `${JSON.stringify(owner.app)} (${where.join(', ')})`
+}
+
+/** A thread of this process. */
+function describeThread(id: number): string {
+  if (id === threadId) return 'this very thread'
+  return id === 0 ? 'the main thread' : `worker thread ${id}`
 }

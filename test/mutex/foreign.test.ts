@@ -104,7 +104,10 @@ for (const [what, program] of Object.entries(programs)) {
       code: 'ERR_MUTEX_TIMEOUT',
       message: kernelTellsPids ? new RegExp(`pid ${owner.pid}`) : /held by/,
     })
-    assert.deepEqual(mutex.query(), kernelTellsPids ? { held: true, owner: { pid: owner.pid } } : { held: true })
+    assert.deepEqual(
+      mutex.query(),
+      kernelTellsPids ? { held: true, owner: { pid: owner.pid, confirmed: true } } : { held: true },
+    )
     const acquire = mutex.acquire()
     await mustBlock(acquire, path, process.pid)
     await owner.letGo()
@@ -158,7 +161,8 @@ for (const [what, program] of Object.entries(programs)) {
     const mutex = folder.mutex(name)
     assert.equal(mutex.query().held, true)
     assert.notEqual(mutex.query().owner?.pid, owner.pid)
-    if (kernelTellsPids) assert.deepEqual(mutex.query().owner, { pid: walker.pid }, 'not the dead owner')
+    if (kernelTellsPids)
+      assert.deepEqual(mutex.query().owner, { pid: walker.pid, confirmed: true }, 'not the dead owner')
     await walker.letGo()
     assert.equal((await folder.nextOwner(name)).previousOwner?.pid, owner.pid)
   })

@@ -333,7 +333,7 @@ test('a forged record of a living owner is not taken for the real one', ifKernel
     folder.fileOf(name),
     lockFileBytes('held', JSON.stringify({ ...real, pid: process.pid, purpose: 'forged' })),
   )
-  assert.deepEqual(folder.mutex(name).query(), { held: true, owner: { pid: owner.pid } })
+  assert.deepEqual(folder.mutex(name).query(), { held: true, owner: { pid: owner.pid, confirmed: true } })
 })
 
 test('a dead owner is not shown as the present one', async () => {

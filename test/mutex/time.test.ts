@@ -330,7 +330,7 @@ test('a timeout is a timeout, also when the owner can no longer be told', ifRemo
   mkdirSync(mutex.path)
   const other = folder.mutex('told')
   const attempts = [waiting, mutex.acquire({ timeoutMs: 0 }), other.acquire({ timeoutMs: 20, onWait: () => {} })]
-  const expected = { code: 'ERR_MUTEX_TIMEOUT', message: /could not be told/ }
+  const expected = { code: 'ERR_MUTEX_TIMEOUT', message: /could not be identified/ }
   await Promise.all(attempts.map((attempt) => assert.rejects(attempt, expected)))
 })
 

@@ -4,6 +4,8 @@ const internal = (file: string): Promise<unknown> =>
 
 type Names = typeof import('../../dist/mutex/mutex-name.js')
 type Posix = typeof import('../../dist/mutex/posix-platform.js')
+type Owners = typeof import('../../dist/mutex/owner-info.js')
+type Timeouts = typeof import('../../dist/mutex/timeout-error.js')
 type Win32 = typeof import('../../dist/mutex/win32-platform.js')
 
 export const { parseMutexName } = (await internal('mutex-name.js')) as Names
@@ -13,3 +15,5 @@ export const { win32Platform } = (await internal('win32-platform.js')) as Win32
 export const { privateMount } = (await internal(
   'private-mount.js',
 )) as typeof import('../../dist/mutex/private-mount.js')
+export const { describeOwner } = (await internal('owner-info.js')) as Owners
+export const { describeHolder, timeoutError } = (await internal('timeout-error.js')) as Timeouts

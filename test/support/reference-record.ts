@@ -50,6 +50,7 @@ function parsed(json: string): OwnerInfo | undefined {
   for (const key of texts) if (typeof record[key] === 'string') owner[key] = record[key].slice(0, 256)
   const progress = progressOf(record.progress as Record<string, unknown> | null)
   if (progress !== undefined) owner.progress = progress
+  if (record.collected === true) owner.collected = true
   return owner as unknown as OwnerInfo
 }
 
@@ -67,7 +68,8 @@ function progressOf(value: Record<string, unknown> | null | undefined): OwnerPro
 
 /** Throws where a field of what is said of an owner is not what its type says. */
 export function checkOwner(owner: OwnerInfo): void {
-  const { pid, progress, ...rest } = owner
+  const { pid, progress, confirmed = false, collected = true, ...rest } = owner
+  if (typeof confirmed !== 'boolean' || collected !== true) throw new Error(`No owner: ${JSON.stringify(owner)}`)
   const typesOf = Object.entries(rest).map(([key, value]) => [key, typeof value])
   const expected = Object.keys(rest).map((key) => [key, texts.some((one) => one === key) ? 'string' : 'number'])
   if (!isCount(pid) || String(typesOf) !== String(expected)) throw new Error(`No owner: ${JSON.stringify(owner)}`)
