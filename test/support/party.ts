@@ -63,6 +63,8 @@ export interface PartyAcquire {
 }
 
 export interface ProcessOptions {
+  /** What starts Node, with `execArgv` as the first words after it. Default: Node itself. */
+  readonly execPath?: string
   readonly execArgv?: readonly string[]
   readonly uid?: number
   readonly env?: NodeJS.ProcessEnv
@@ -112,9 +114,10 @@ export class Party {
 
   /** `directory`: of the mutexes; '' is the default lock home. */
   static async process(directory: string, options: ProcessOptions): Promise<Party> {
-    const { execArgv = [], uid, env = process.env } = options
+    const { execPath = process.execPath, execArgv = [], uid, env = process.env } = options
     const child = started(() =>
       fork(fileURLToPath(program), [directory], {
+        execPath,
         execArgv: [...execArgv],
         env,
         serialization: 'advanced',

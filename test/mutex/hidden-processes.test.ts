@@ -1,0 +1,98 @@
+// A /proc that hides other users' processes (hidepid, as hardened machines mount it): what can't be seen is not dead.
+import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
+import { test } from 'node:test'
+import type { OwnerInfo } from 'os-mutex'
+import { lockFileBytes } from '../support/lock-file-bytes.ts'
+import { LockFolder } from '../support/lock-folder.ts'
+import { Mounts, startedIn, withNamespaces } from '../support/namespaces.ts'
+import { secondUser, withSecondUser } from '../support/second-user.ts'
+
+const name = 'Global\\hidden'
+const hidden = 'mount -t proc -o hidepid=2 proc /proc'
+const options = { ...withSecondUser, ...withNamespaces }
+
+const internal = (file: string) => new URL(file, import.meta.resolve('os-mutex')).href
+
+test("another user's living process is not taken for dead, nor is its download for a leftover", options, async () => {
+  await using folder = new LockFolder().openToAll()
+  await using mounts = await Mounts.made(hidden)
+  const [living, other] = await Promise.all([folder.process(), folder.process(startedIn({ uid: secondUser }, mounts))])
+  const identity = await living.run(
+    async ({ load }, url) => ((await load(url)) as { currentProcess(): object }).currentProcess(),
+    internal('./mutex/process-identity.js'),
+  )
+  const look = () =>
+    other.run(
+      async ({ load, fs }, urls, identity) => {
+        type Looks = { isRunning(who: object): unknown; isClaimed(record: object): boolean }
+        const { isRunning } = (await load(urls[0] as string)) as Looks
+        const { isClaimed } = (await load(urls[1] as string)) as Looks
+        const claim = { ...identity, threadId: 0 }
+        return {
+          isHidden: !fs.existsSync(`/proc/${(identity as { pid: number }).pid}`),
+          runs: String(isRunning(identity)),
+          isClaimed: isClaimed({ version: 1, source: 'x', sourceKey: 'x', bootId: 'x', claim }),
+        }
+      },
+      [internal('./mutex/process-identity.js'), internal('./download/partial-record.js')],
+      identity,
+    )
+  assert.deepEqual(await look(), { isHidden: true, runs: 'undefined', isClaimed: true })
+  await living.kill()
+  assert.deepEqual(await look(), { isHidden: true, runs: 'false', isClaimed: false })
+})
+
+const ifLinux = process.platform === 'linux' ? {} : { skip: 'other systems ask the kernel without a descriptor' }
+
+test('with no descriptor left to look with, a living process is not taken for dead', ifLinux, async () => {
+  await using folder = new LockFolder()
+  const few = { execPath: 'prlimit', execArgv: ['--nofile=64', process.execPath] }
+  const [living, other] = await Promise.all([folder.process(), folder.process(few)])
+  const look = (change: object) =>
+    other.run(
+      async ({ load, fs }, url, living, change) => {
+        type Looks = { isRunning(who: object): unknown; currentProcess(): object }
+        const { isRunning, currentProcess } = (await load(url)) as Looks
+        const at = fs.readFileSync(`/proc/${living}/stat`, 'latin1').split(') ')[1]?.split(' ')[19]
+        const identity = { ...currentProcess(), pid: living, processStart: Number(at), ...change }
+        const seen = [String(isRunning(identity))]
+        const files: number[] = []
+        try {
+          for (;;) files.push(fs.openSync('/dev/null', 'r'))
+        } catch (error) {
+          seen.push((error as NodeJS.ErrnoException).code ?? '', String(isRunning(identity)))
+        }
+        for (const file of files) fs.closeSync(file)
+        return seen
+      },
+      internal('./mutex/process-identity.js'),
+      living.pid,
+      change,
+    )
+  assert.deepEqual(await look({}), ['true', 'EMFILE', 'undefined'])
+  assert.deepEqual(await look({ processStart: 1 }), ['false', 'EMFILE', 'undefined'])
+  // Of a process whose /proc was not mounted when it named itself.
+  assert.deepEqual(await look({ processStart: 0 }), ['undefined', 'EMFILE', 'undefined'])
+})
+
+test(
+  'a hidden owner is shown with its words as long as nothing contradicts them, and not confirmed',
+  options,
+  async () => {
+    await using folder = new LockFolder().openToAll()
+    await using mounts = await Mounts.made(hidden)
+    const [owner, other] = await Promise.all([folder.process(), folder.process(startedIn({ uid: secondUser }, mounts))])
+    await owner.acquire(name, { purpose: 'hidden work' }).lock
+    const real = (await owner.query(name)).owner ?? assert.fail()
+    const { confirmed, ...record } = real
+    assert.equal(confirmed, true)
+    assert.deepEqual((await other.query(name)).owner, { ...record, confirmed: false })
+    const seenWith = async (forged: Partial<OwnerInfo>) => {
+      writeFileSync(folder.fileOf(name), lockFileBytes('held', JSON.stringify({ ...record, ...forged })))
+      return (await other.query(name)).owner
+    }
+    assert.deepEqual(await seenWith({ pid: 1 }), { pid: owner.pid, confirmed: true }, 'another pid of this namespace')
+    assert.deepEqual(await seenWith({ bootId: 'another' }), { pid: owner.pid, confirmed: true })
+  },
+)
