@@ -34,7 +34,8 @@ function ofRecord(recorded: OwnerInfo | undefined): OwnerInfo | undefined {
 
 /** The pid is the kernel's. The record's words are the owner's if the record names that very process. */
 function ofKernel(kernelPid: number, recorded: OwnerInfo | undefined): OwnerInfo {
-  const behind = addon.processBehind(kernelPid)
+  const self = currentProcess()
+  const behind = kernelPid === self.pid ? self : addon.processBehind(kernelPid)
   // The process that took the lock has ended. A program that it started, and that has the file open, keeps it.
   if (behind === undefined) return { pid: kernelPid, confirmed: false }
   if (recorded === undefined || contradicts(recorded, kernelPid, behind)) return { pid: kernelPid, confirmed: true }
@@ -42,7 +43,7 @@ function ofKernel(kernelPid: number, recorded: OwnerInfo | undefined): OwnerInfo
   return {
     ...recorded,
     pid: kernelPid,
-    pidSpace: currentProcess().pidSpace,
+    pidSpace: self.pidSpace,
     confirmed: isSame && behind.processStart !== undefined,
   }
 }
@@ -54,7 +55,7 @@ function ofKernel(kernelPid: number, recorded: OwnerInfo | undefined): OwnerInfo
 function contradicts(
   recorded: OwnerInfo,
   kernelPid: number,
-  behind: NonNullable<ReturnType<typeof addon.processBehind>>,
+  behind: { readonly pid?: number; readonly processStart?: number; readonly pidSpace?: number },
 ): boolean {
   const self = currentProcess()
   // How a process in this very pid namespace identifies itself, whether or not more of it is told.
