@@ -23,6 +23,7 @@
       "cflags_cc": ["-std=c++17", "-fno-exceptions", "-fasynchronous-unwind-tables"],
       "conditions": [
         ["OS!='win'", {
+          "include_dirs": ["native/posix/include"],
           "sources": [
             "native/posix/courtesy.cc",
             "native/posix/flock_waiter.cc",
@@ -33,6 +34,7 @@
           ]
         }],
         ["OS=='win'", {
+          "include_dirs": ["native/win32/include"],
           # Not native/win32/node_api.cc: node-gyp brings a hook of its own for Visual C++.
           "sources": [
             "native/win32/owner_thread.cc",
@@ -49,22 +51,23 @@
           "msvs_settings": {"VCCLCompilerTool": {"ExceptionHandling": 1, "AdditionalOptions": ["/utf-8"]}}
         }],
         ["OS=='linux'", {
-          "sources": [
+"sources": [
             "native/posix/kernel_word_linux.cc",
             "native/posix/os_linux.cc",
             "native/posix/proc_linux.cc",
-            "native/posix/process_identity_linux.cc"
+            "native/posix/process_identity_linux.cc",
+            "native/posix/sync_linux.cc"
           ],
           "defines": ["_GNU_SOURCE"]
         }],
         ["OS=='mac'", {
-          "sources": ["native/posix/os_darwin.cc", "native/posix/process_identity_darwin.cc"],
+          "sources": ["native/posix/os_darwin.cc", "native/posix/process_identity_darwin.cc", "native/posix/sync_darwin.cc"],
           "xcode_settings": {
             "CLANG_CXX_LANGUAGE_STANDARD": "c++17",
             "GCC_ENABLE_CPP_EXCEPTIONS": "NO",
             "GCC_SYMBOLS_PRIVATE_EXTERN": "YES",
             "MACOSX_DEPLOYMENT_TARGET": "11.0",
-            "WARNING_CFLAGS": ["-Wall", "-Wextra", "-Werror"]
+            "WARNING_CFLAGS": ["-Wall", "-Wextra", "-Wthread-safety", "-Werror"]
           }
         }]
       ]

@@ -2,8 +2,9 @@
 
 #include <charconv>
 #include <chrono>
-#include <condition_variable>
 #include <utility>
+
+#include "sync.h"
 
 namespace os_mutex {
 namespace {
@@ -13,21 +14,23 @@ class SyncRequest final : public Request {
   using Request::Request;
   void wake() override {
     {
-      std::lock_guard<std::mutex> lock(mutex_);
+      const Guard guard(mutex_);
       woken_ = true;
     }
-    condition_.notify_one();
+    condition_.notifyOne();
   }
 
   void waitFor(std::chrono::microseconds limit) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    condition_.wait_for(lock, limit, [this] { return std::exchange(woken_, false); });
+    const auto deadline = Condition::Clock::now() + limit;
+    const Guard guard(mutex_);
+    while (!woken_ && condition_.waitUntil(mutex_, deadline)) continue;
+    woken_ = false;
   }
 
  private:
-  std::mutex mutex_;
-  std::condition_variable condition_;
-  bool woken_ = false;
+  Mutex mutex_;
+  Condition condition_;
+  bool woken_ GUARDED_BY(mutex_) = false;
 };
 
 const char* nameOf(FailureKind kind) {

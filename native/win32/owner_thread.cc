@@ -3,7 +3,7 @@
 namespace os_mutex {
 namespace {
 
-constexpr DWORD kIdleLimitMs = 5000;
+constexpr auto kIdleLimit = std::chrono::seconds(5);
 constexpr SIZE_T kStackSize = 256 * 1024;
 
 // Shown by debuggers. Not there on every Windows 10.
@@ -12,17 +12,6 @@ void nameThisThread(const wchar_t* name) {
   const FARPROC found = ::GetProcAddress(::GetModuleHandleW(L"kernel32.dll"), "SetThreadDescription");
   if (found != nullptr) reinterpret_cast<SetThreadDescription>(reinterpret_cast<void*>(found))(::GetCurrentThread(), name);
 }
-
-class Guard {
- public:
-  explicit Guard(SRWLOCK& lock) : lock_(lock) { ::AcquireSRWLockExclusive(&lock_); }
-  ~Guard() { ::ReleaseSRWLockExclusive(&lock_); }
-  Guard(const Guard&) = delete;
-  Guard& operator=(const Guard&) = delete;
-
- private:
-  SRWLOCK& lock_;
-};
 
 }  // namespace
 
@@ -38,19 +27,22 @@ bool OwnerThread::order(Command command, DWORD& error) {
   if (thread_) {
     bool expired;
     {
-      Guard guard(lock_);
+      const Guard guard(lock_);
       expired = expired_;
       if (!expired) post(command);
     }
     if (!expired) {
-      ::WakeConditionVariable(&ordered_);
+      ordered_.notifyOne();
       return true;
     }
     join();
   }
   if (!cancel_) cancel_ = Handle(::CreateEventW(nullptr, TRUE, FALSE, nullptr));
   if (cancel_) {
-    post(command);
+    {
+      const Guard guard(lock_);
+      post(command);
+    }
     const DWORD flags = STACK_SIZE_PARAM_IS_A_RESERVATION;
     thread_ = Handle(::CreateThread(nullptr, kStackSize, &OwnerThread::main, this, flags, nullptr));
   }
@@ -63,10 +55,10 @@ bool OwnerThread::order(Command command, DWORD& error) {
 void OwnerThread::end() {
   if (!thread_) return;
   {
-    Guard guard(lock_);
+    const Guard guard(lock_);
     post(Command::end);
   }
-  ::WakeConditionVariable(&ordered_);
+  ordered_.notifyOne();
   join();
 }
 
@@ -78,6 +70,7 @@ void OwnerThread::join() {
 }
 
 void OwnerThread::forget() {
+  const Guard guard(lock_);
   command_ = Command::none;
   busy_ = false;
   expired_ = false;
@@ -87,16 +80,16 @@ void OwnerThread::forget() {
 // The thread answers whatever the caller has locked: it takes no lock but this one here, also while it tells of a wait that
 // has ended.
 void OwnerThread::awaitAnswer() {
-  Guard guard(lock_);
-  while (busy_) ::SleepConditionVariableSRW(&answered_, &lock_, INFINITE, 0);
+  const Guard guard(lock_);
+  while (busy_) answered_.wait(lock_);
 }
 
 void OwnerThread::answer() {
   {
-    Guard guard(lock_);
+    const Guard guard(lock_);
     busy_ = false;
   }
-  ::WakeConditionVariable(&answered_);
+  answered_.notifyOne();
 }
 
 WaitOutcome OwnerThread::tryLock(HANDLE mutex, DWORD& error) {
@@ -147,12 +140,15 @@ DWORD WINAPI OwnerThread::main(void* self) {
 }
 
 bool OwnerThread::nextCommand(Command& command) {
-  Guard guard(lock_);
+  const auto idleUntil = Condition::Clock::now() + kIdleLimit;
+  const Guard guard(lock_);
   while (command_ == Command::none) {
-    const DWORD limit = owns_ ? INFINITE : kIdleLimitMs;
-    if (::SleepConditionVariableSRW(&ordered_, &lock_, limit, 0) || command_ != Command::none) continue;
-    expired_ = true;
-    return false;
+    if (owns_) {
+      ordered_.wait(lock_);
+    } else if (!ordered_.waitUntil(lock_, idleUntil)) {
+      expired_ = true;
+      return false;
+    }
   }
   command = command_;
   command_ = Command::none;

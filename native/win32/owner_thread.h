@@ -7,6 +7,7 @@
 
 #include <atomic>
 
+#include "../sync.h"
 #include "handle.h"
 
 namespace os_mutex {
@@ -54,7 +55,7 @@ class OwnerThread {
   bool nextCommand(Command& command);
   void answer();
   bool order(Command command, DWORD& error);
-  void post(Command command);
+  void post(Command command) REQUIRES(lock_);
   void awaitAnswer();
   void join();
   void forget();
@@ -71,12 +72,12 @@ class OwnerThread {
   DWORD error_ = 0;
   bool owns_ = false;  // the thread's own: it does not end for idleness while it owns
 
-  SRWLOCK lock_ = SRWLOCK_INIT;  // guards what follows, between caller and thread
-  CONDITION_VARIABLE ordered_ = CONDITION_VARIABLE_INIT;
-  CONDITION_VARIABLE answered_ = CONDITION_VARIABLE_INIT;
-  Command command_ = Command::none;
-  bool busy_ = false;     // ordered, and not answered yet; only the caller sets it
-  bool expired_ = false;  // the thread has been idle for long and is on its way out
+  Mutex lock_;  // between caller and thread
+  Condition ordered_;
+  Condition answered_;
+  Command command_ GUARDED_BY(lock_) = Command::none;
+  bool busy_ GUARDED_BY(lock_) = false;     // ordered, and not answered yet; only the caller sets it
+  bool expired_ GUARDED_BY(lock_) = false;  // the thread has been idle for long and is on its way out
 };
 
 }  // namespace os_mutex

@@ -20,11 +20,13 @@ export function compile({ root, toolchain, cache, scratch, os, triple, output })
   const args = [
     ...['c++', '-target', triple, '-shared', '-Os', '-s', '-ffunction-sections', '-fdata-sections'],
     ...(os === 'win' ? [] : ['-fPIC']),
-    ...[...gyp.cflags, ...gyp.cflags_cc],
+    // Zig is a clang for every target: here it checks the code for Windows and macOS, too (see native/sync.h).
+    ...[...gyp.cflags, ...gyp.cflags_cc, '-Wthread-safety'],
     // A path in the file would differ from machine to machine.
     ...[root, cache, scratch].map((folder) => `-ffile-prefix-map=${folder}=.`),
     // node-gyp's own define, by which Node-API's headers import instead of export on Windows.
     ...['BUILDING_NODE_EXTENSION', ...gyp.defines].map((define) => `-D${define}`),
+    ...gyp.include_dirs.flatMap((folder) => ['-I', path.join(root, folder)]),
     ...toolchain.includes.flatMap((folder) => ['-isystem', folder]),
     ...gyp.sources.map((source) => path.join(root, source)),
     ...gyp.libraries.map((library) => library.replace(/\.lib$/, '')),

@@ -2,9 +2,11 @@
 // Of gyp's language it knows what that file uses, and refuses the rest.
 import { readFileSync } from 'node:fs'
 
-const lists = ['sources', 'defines', 'cflags', 'cflags_cc', 'libraries']
+const lists = ['sources', 'include_dirs', 'defines', 'cflags', 'cflags_cc', 'libraries']
 // Of other generators than ours: node-gyp's common settings, Visual Studio's and Xcode's, which say the same in their words.
-const ignored = ['target_name', 'include_dirs', 'cflags_cc!', 'msvs_settings', 'xcode_settings', 'conditions']
+const ignored = ['target_name', 'cflags_cc!', 'msvs_settings', 'xcode_settings', 'conditions']
+// A command that gyp runs. toolchain.mjs knows the folder, too.
+const nodeAddonApi = `<!(node -p "require('node-addon-api').include_dir")`
 
 /** What binding.gyp says for an OS, by gyp's name of it: `linux`, `win` or `mac`. */
 export function readGyp(file, os) {
@@ -13,7 +15,8 @@ export function readGyp(file, os) {
   const result = Object.fromEntries(lists.map((key) => [key, []]))
   for (const settings of [target, ...chosen(target.conditions ?? [], os, file)]) {
     for (const [key, value] of Object.entries(settings)) {
-      if (lists.includes(key)) result[key].push(...value)
+      if (key === 'include_dirs') result[key].push(...value.filter((folder) => folder !== nodeAddonApi))
+      else if (lists.includes(key)) result[key].push(...value)
       else if (!ignored.includes(key))
         throw new Error(`${file} has "${key}", which ${import.meta.filename} does not know`)
     }
