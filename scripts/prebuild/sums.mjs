@@ -44,21 +44,9 @@ export function readSums(root) {
 
 /** Why the addons in prebuilds/ must not be shipped. */
 export function problemsOfPrebuilds(root) {
-  const { sources, sums } = readSums(root)
-  if (sources === undefined) return [`prebuilds/SHA256SUMS is missing or damaged. ${rebuild}`]
-  const problems = []
-  if (sources !== sourceHash(root)) {
-    problems.push(
-      `prebuilds/ is stale: native/, binding.gyp or the toolchain has changed since it was built. ${rebuild}`,
-    )
-  }
-  for (const { file } of targets) {
-    const whole = path.join(root, 'prebuilds', file)
-    if (!existsSync(whole)) problems.push(`prebuilds/${file} is missing. ${rebuild}`)
-    else if (sha256(readFileSync(whole)) !== sums.get(file)) {
-      problems.push(`prebuilds/${file} is not the file that prebuilds/SHA256SUMS tells of. ${rebuild}`)
-    }
-  }
+  const sources = problemOfSources(root)
+  if (sources !== undefined && readSums(root).sources === undefined) return [sources]
+  const problems = [sources, ...targets.map(({ file }) => problemOfFile(root, file))].filter(Boolean)
   const known = new Set(targets.map(({ file }) => path.join('prebuilds', file)))
   for (const entry of readdirSync(path.join(root, 'prebuilds'), { recursive: true })) {
     const file = path.join('prebuilds', entry)
@@ -66,4 +54,23 @@ export function problemsOfPrebuilds(root) {
       problems.push(`${file} is none of the addons that are shipped. Delete it`)
   }
   return problems
+}
+
+/** Why one file of prebuilds/ is not what these sources make, if so. */
+export function problemOfPrebuild(root, file) {
+  return problemOfSources(root) ?? problemOfFile(root, file)
+}
+
+function problemOfSources(root) {
+  const { sources } = readSums(root)
+  if (sources === undefined) return `prebuilds/SHA256SUMS is missing or damaged. ${rebuild}`
+  if (sources === sourceHash(root)) return undefined
+  return `prebuilds/ is stale: native/, binding.gyp or the toolchain has changed since it was built. ${rebuild}`
+}
+
+function problemOfFile(root, file) {
+  const whole = path.join(root, 'prebuilds', file)
+  if (!existsSync(whole)) return `prebuilds/${file} is missing. ${rebuild}`
+  if (sha256(readFileSync(whole)) === readSums(root).sums.get(file)) return undefined
+  return `prebuilds/${file} is not the file that prebuilds/SHA256SUMS tells of. ${rebuild}`
 }

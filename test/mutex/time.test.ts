@@ -15,7 +15,7 @@ import {
 import { LockFolder } from '../support/lock-folder.ts'
 import { resources } from '../support/resources.ts'
 
-// That the clock is the monotonic one is not tested: setting the machine's time back would disturb everybody else on it.
+// That the clock is the monotonic one is tested in mutex/clock.test.ts.
 
 const name = 'Global\\time'
 const isWindows = process.platform === 'win32'
