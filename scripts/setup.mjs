@@ -67,6 +67,12 @@ export function headerOptions() {
   return existsSync(path.join(prefix, 'include/node/node_api.h')) ? [`--nodedir=${prefix}`] : []
 }
 
+/** Runs node-gyp, in the checkout unless `options.cwd` says otherwise. */
+export function runNodeGyp([command, ...args], options = {}) {
+  const script = path.join(root, 'node_modules/node-gyp/bin/node-gyp.js')
+  run(process.execPath, [script, command, '--loglevel=warn', ...headerOptions(), ...args], options)
+}
+
 function buildAddon() {
   // On Windows node-gyp itself looks for Python and Visual Studio, and says what is missing.
   if (process.platform !== 'win32') {
@@ -75,14 +81,8 @@ function buildAddon() {
     requireTool(process.env.CXX ?? 'g++', 'g++')
   }
   // node-addon-api's version is in the lock file.
-  whenChanged('build/.os-mutex-built', ['binding.gyp', 'package-lock.json', ...filesIn('native')], () =>
-    run(process.execPath, [
-      path.join(root, 'node_modules/node-gyp/bin/node-gyp.js'),
-      'rebuild',
-      '--loglevel=warn',
-      ...headerOptions(),
-    ]),
-  )
+  const sources = ['binding.gyp', 'package-lock.json', ...filesIn('native')]
+  whenChanged('build/.os-mutex-built', sources, () => runNodeGyp(['rebuild']))
 }
 
 function compileTypeScript() {

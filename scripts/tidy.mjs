@@ -1,27 +1,27 @@
-// `npm run lint:native [-- files]`: clang-tidy over the addon's sources for Linux, with the flags of binding.gyp.
+// `npm run lint:native [-- files]`: clang-tidy over the addon's sources for Linux, with the flags that node-gyp gives each of them.
 import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import path from 'node:path'
-import { readGyp } from './prebuild/gyp.mjs'
-import { includeFolders } from './sanitize/build.mjs'
-import { requireTool, root } from './setup.mjs'
+import { requireTool, root, runNodeGyp } from './setup.mjs'
 
 requireTool('clang-tidy', 'clang-tidy')
 
-const { sources, defines } = readGyp(path.join(root, 'binding.gyp'), 'linux')
+// It leaves the addon and the Makefile that are in build/ alone.
+runNodeGyp(['configure', '--', '-f', 'compile_commands_json'])
+const folder = path.join(root, 'build/Release')
+const sources = JSON.parse(readFileSync(path.join(folder, 'compile_commands.json'), 'utf8'))
+  .map(({ file }) => path.relative(root, file))
+  .sort()
+
 const asked = process.argv.slice(2)
 const unknown = asked.filter((file) => !sources.includes(file))
 if (unknown.length > 0) {
   console.error(`Not among the sources for Linux: ${unknown.join(', ')}`)
   process.exit(1)
 }
-const flags = [
-  ...['-std=c++17', '-fno-exceptions', '-pthread'],
-  ...[...defines, 'BUILDING_NODE_EXTENSION', 'NODE_GYP_MODULE_NAME=os_mutex'].map((define) => `-D${define}`),
-  ...includeFolders().flatMap((folder) => ['-isystem', folder]),
-]
 
-const files = asked.length > 0 ? asked : [...sources]
+const files = asked.length > 0 ? asked : sources
 const waiting = [...files]
 const failed = []
 await Promise.all(Array.from({ length: availableParallelism() }, work))
@@ -39,7 +39,7 @@ async function work() {
 
 function tidy(file) {
   // What it says on stderr is how many warnings of other people's headers it has kept to itself.
-  const child = spawn('clang-tidy', ['--quiet', file, '--', ...flags], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn('clang-tidy', ['--quiet', '-p', folder, file], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] })
   let said = ''
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (said += chunk))
   return new Promise((resolve) => child.once('close', (code) => resolve({ code, said })))

@@ -1,43 +1,27 @@
 // A copy of the built package whose addon has a sanitizer in it. In the checkout itself it would be in the way of all other runs.
 import { spawnSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import { cpSync, mkdirSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
 import path from 'node:path'
 import { linkModules } from '../platforms/stage.mjs'
-import { readGyp } from '../prebuild/gyp.mjs'
-import { root, run } from '../setup.mjs'
+import { root, run, runNodeGyp } from '../setup.mjs'
 
 /** An empty folder for a sanitizer's files. */
 export function stageFor(kind) {
   const stage = path.join(root, '.cache/sanitize', kind)
   rmSync(stage, { recursive: true, force: true })
-  mkdirSync(path.join(stage, 'build/Release'), { recursive: true })
+  mkdirSync(stage, { recursive: true })
   return stage
 }
 
+/** Builds the addon as `npm run build` does, and with `flags` besides. */
 export function buildSanitized(stage, flags) {
-  for (const what of ['package.json', 'dist', 'out'])
+  for (const what of ['package.json', 'binding.gyp', 'native', 'dist', 'out'])
     cpSync(path.join(root, what), path.join(stage, what), { recursive: true })
   linkModules(path.join(stage, 'node_modules'))
-  const { sources, defines } = readGyp(path.join(root, 'binding.gyp'), 'linux')
-  run('g++', [
-    ...['-shared', '-fPIC', ...compilerFlags(flags), '-fvisibility=hidden', '-std=c++17', '-fno-exceptions'],
-    '-fasynchronous-unwind-tables',
-    ...[...defines, 'BUILDING_NODE_EXTENSION', 'NODE_GYP_MODULE_NAME=os_mutex'].map((define) => `-D${define}`),
-    ...includeFolders().flatMap((folder) => ['-isystem', folder]),
-    ...sources,
-    ...['-o', path.join(stage, 'build/Release/os_mutex.node')],
-  ])
-}
-
-/** Where Node-API's headers are: Node's, and those for C++. */
-export function includeFolders() {
-  const require = createRequire(path.join(root, 'package.json'))
-  const prefix = process.env.npm_config_nodedir ?? path.dirname(path.dirname(realpathSync(process.execPath)))
-  const node = path.join(prefix, 'include/node')
-  if (!existsSync(path.join(node, 'node_api.h')))
-    throw new Error(`Node's headers are not in ${node}. Set npm_config_nodedir to a folder that has them`)
-  return [node, path.dirname(require.resolve('node-addon-api/napi.h'))]
+  const added = compilerFlags(flags).join(' ')
+  const env = { ...process.env, CC: 'gcc', CXX: 'g++', CXXFLAGS: added, LDFLAGS: added }
+  // Quiet: make writes a line for each file.
+  runNodeGyp(['rebuild', '--silent', '--jobs=max'], { cwd: stage, env })
 }
 
 function compilerFlags(flags) {
