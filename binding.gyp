@@ -51,7 +51,7 @@
           "msvs_settings": {"VCCLCompilerTool": {"ExceptionHandling": 1, "AdditionalOptions": ["/utf-8"]}}
         }],
         ["OS=='linux'", {
-"sources": [
+          "sources": [
             "native/posix/kernel_word_linux.cc",
             "native/posix/os_linux.cc",
             "native/posix/proc_linux.cc",
