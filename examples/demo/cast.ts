@@ -1,6 +1,7 @@
 // Starts the participants: real processes, one of which hosts worker threads.
 import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
+import { type ChildEnding, endingOf, sendTo } from '../../test/support/child.ts'
 import { thaw } from '../../test/support/gate-freeze.ts'
 import { atExit } from './at-exit.ts'
 import { type Briefing, monotonicMs, type Order, type Report } from './protocol.ts'
@@ -12,6 +13,8 @@ export type Listener = (participant: Participant, report: Report | undefined) =>
 /** A process that says nothing on the screen, which is the main process's: what others print would tear it. */
 class QuietProcess {
   readonly child: ChildProcess
+  /** Resolves with how it ended: 0 for a good end. */
+  readonly ended: Promise<ChildEnding>
   /** The end of what it printed to stderr. */
   lastWords = ''
 
@@ -21,12 +24,8 @@ class QuietProcess {
     this.child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.lastWords = (this.lastWords + text).slice(-2000)
     })
+    this.ended = endingOf(this.child)
     atExit(() => this.child.kill('SIGKILL'))
-  }
-
-  /** 0 for a good end; undefined while it runs. */
-  get ending(): number | NodeJS.Signals | undefined {
-    return this.child.signalCode ?? this.child.exitCode ?? undefined
   }
 }
 
@@ -51,13 +50,12 @@ export class Participant {
         if (from === index) this.#hear(report)
       }
     })
-    process.child.once('exit', () => this.#ended())
+    void process.ended.then((ending) => this.#ended(ending))
   }
 
   tell(order: Order): void {
-    // One that has just died has its end told by 'exit'.
-    const { child } = this.#process
-    if (child.connected) child.send(this.#index === undefined ? order : [this.#index, order])
+    // One that has just died gets nothing: `ended` tells of its end.
+    sendTo(this.#process.child, this.#index === undefined ? order : [this.#index, order])
   }
 
   /** It stands still, in the middle of whatever it does: by SIGSTOP or, on Windows, which has none, because it is told to. */
@@ -84,10 +82,8 @@ export class Participant {
   }
 
   /** Resolves when its process has ended, with 0 for a good end. */
-  async ended(): Promise<number | NodeJS.Signals> {
-    const process = this.#process
-    if (process.ending === undefined) await new Promise((resolve) => process.child.once('exit', resolve))
-    return process.ending ?? 1
+  ended(): Promise<ChildEnding> {
+    return this.#process.ended
   }
 
   /** Resolves when `condition` comes true, or with false when the participant is over before that. */
@@ -109,8 +105,8 @@ export class Participant {
     this.#changed(report)
   }
 
-  #ended(): void {
-    this.record.ended(`${this.#process.ending} ${this.#process.lastWords}`.trim())
+  #ended(ending: ChildEnding): void {
+    this.record.ended(`${ending} ${this.#process.lastWords}`.trim())
     this.#changed(undefined)
   }
 

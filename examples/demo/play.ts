@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { setImmediate } from 'node:timers/promises'
 import { NamedMutex } from 'os-mutex'
+import type { ChildEnding } from '../../test/support/child.ts'
 import { type Listener, type Participant, startProcess, startThreads } from './cast.ts'
 import type { DemoModel } from './model.ts'
 import type { Briefing } from './protocol.ts'
@@ -136,7 +137,7 @@ export class Play {
     return { bytes: file.bytesRead, sha256: hash.digest('hex') }
   }
 
-  async #dismiss(): Promise<(number | NodeJS.Signals)[]> {
+  async #dismiss(): Promise<ChildEnding[]> {
     const survivors = this.#all.filter(({ record }) => record.activity.is !== 'killed')
     for (const participant of survivors) participant.tell('quit')
     // Threads of one process end with it.

@@ -1,5 +1,6 @@
 // What the demo promises, checked against what was seen. Pure: evidence in, findings out.
 import { basename } from 'node:path'
+import type { ChildEnding } from '../../test/support/child.ts'
 import { count, percent } from './format.ts'
 import type { DemoModel, ServedRange } from './model.ts'
 import type { ParticipantRecord } from './record.ts'
@@ -15,7 +16,7 @@ export interface Evidence {
   /** All mutexes that were ever held, and who held them at the end, while all survivors were still there. */
   readonly mutexes: readonly { readonly name: string; readonly held: boolean }[]
   /** How the survivors' processes ended. */
-  readonly endings: readonly (number | NodeJS.Signals)[]
+  readonly endings: readonly ChildEnding[]
 }
 
 export interface Finding {

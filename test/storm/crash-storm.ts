@@ -1,16 +1,14 @@
 // The crash storm's conductor: keeps a crowd of processes and threads at a few mutexes, kills, stops, terminates and aborts them by a
 // schedule that its seed gives, and has the witness examine what they leave. The same seed gives the same acquisitions of each
 // thread and the same actions on the same places; which thread is where at that moment is the kernel's scheduling.
-import { type ChildProcess, fork } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { NamedMutex } from 'os-mutex'
-import { started } from '../support/start.ts'
 import { Counter, emptyCount } from './counter.ts'
 import { Journal, JournalFile, now } from './journal.ts'
+import { Member } from './member.ts'
 import {
   counterPath,
   deathPoints,
@@ -19,21 +17,18 @@ import {
   lockFolder,
   noteOwner,
   type Order,
-  type Part,
-  processArguments,
   purposeOf,
-  type Tidings,
 } from './participant.ts'
+import { Progress, type ProgressOptions, watched } from './progress.ts'
 import { Random } from './random.ts'
+import { lengthOptions, runStorm, type Storm, type StormLength } from './storm.ts'
 import { examine, type Verdict } from './witness.ts'
 
-export interface CrashStormOptions {
+export interface CrashStormOptions extends StormLength {
   readonly seed: number
-  /** At least so many processes are killed, and so many locks acquired. */
+  /** At least so many processes are killed, and so many locks acquired. A timed storm has their ratio alone. */
   readonly kills: number
   readonly acquisitions: number
-  /** Ends it before that, though. */
-  readonly seconds: number
   readonly processes: number
   readonly workersPerProcess: number
   readonly lanes: number
@@ -43,7 +38,9 @@ export interface CrashStormOptions {
 export const longStorm = {
   kills: 1_000,
   acquisitions: 1_000_000,
+  isTimed: false,
   seconds: Number.POSITIVE_INFINITY,
+  hangSeconds: 120,
   processes: 20,
   workersPerProcess: 1,
   lanes: 2,
@@ -51,7 +48,7 @@ export const longStorm = {
     ...['Global\\storm 1', 'Global\\storm 2', 'Global\\storm/3', 'Global\\Sturm ä'],
     ...['storm 1', 'storm 5', 'Local\\storm 6', 'Local\\storm 7'],
   ],
-} as const
+} as const satisfies Omit<CrashStormOptions, 'seed'>
 
 export const shortStorm = { ...longStorm, kills: 30, acquisitions: 12_000, processes: 6 } as const
 
@@ -68,23 +65,18 @@ export interface CrashStormReport extends Verdict {
 }
 
 /** What does the same again. */
-export function crashCommand({ kills, acquisitions, processes, seed }: CrashStormOptions): string {
-  return `npm run test:storm -- --kills=${kills} --acquisitions=${acquisitions} --processes=${processes} --seed=${seed}`
+export function crashCommand(options: CrashStormOptions): string {
+  const { kills, acquisitions, processes, seed } = options
+  const length = lengthOptions(`--kills=${kills} --acquisitions=${acquisitions}`, options)
+  return `npm run test:storm -- ${length} --processes=${processes} --seed=${seed}`
 }
 
 const noSignals = process.platform === 'win32'
 const actions = { kill: 32, die: 32, terminate: 16, stop: noSignals ? 0 : 20, abort: 20 } as const
-/** Without any progress for so long something hangs: nobody is that slow. */
-const hangMs = 120_000
 const look = () => sleep(2)
 
-export async function runCrashStorm(options: CrashStormOptions): Promise<CrashStormReport> {
-  const storm = new CrashStorm(options)
-  try {
-    return await storm.run()
-  } finally {
-    await storm.end()
-  }
+export function runCrashStorm(options: CrashStormOptions): Promise<CrashStormReport> {
+  return runStorm(new CrashStorm(options))
 }
 
 /** A place in the crowd: one process after the other is in it. */
@@ -94,22 +86,26 @@ interface Place {
   isBusy: boolean
 }
 
-class CrashStorm {
+export class CrashStorm implements Storm<CrashStormReport> {
+  readonly command: string
+  readonly violations: string[] = []
   readonly #options: CrashStormOptions
   readonly #random: Random
   readonly #folder = realpathSync(mkdtempSync(join(tmpdir(), 'os-mutex-storm-')))
   readonly #members = new Set<Member>()
-  readonly #violations: string[] = []
   readonly #journal: Journal
   readonly #counters: readonly Counter[]
   readonly #busy = new Set<Promise<void>>()
   #lockFilesBefore: readonly string[] = []
   readonly #unanswered = new Set<number>()
+  #failure: unknown
+  #isOver = false
   #actors = 0
   #processes = 0
   #tally = { kills: 0, killsAtPoints: 0, stops: 0, terminations: 0, abortOrders: 0 }
 
   constructor(options: CrashStormOptions) {
+    this.command = crashCommand(options)
     this.#options = options
     this.#random = new Random(options.seed)
     mkdirSync(lockFolder(this.#folder))
@@ -122,25 +118,51 @@ class CrashStorm {
 
   async run(): Promise<CrashStormReport> {
     const beganAt = performance.now()
-    await this.#makeLockFiles()
-    const places = await Promise.all(Array.from({ length: this.#options.processes }, (_, index) => this.#open(index)))
     try {
+      await this.#makeLockFiles()
+      const indices = Array.from({ length: this.#options.processes }, (_, index) => index)
+      const places = await this.#watch(Promise.all(indices.map((index) => this.#open(index))))
       await this.#rage(places)
       await this.#watch(this.#calm(places))
       await this.#takeAll()
+      const verdict = this.#examine()
+      this.violations.push(...this.#strays(), ...verdict.violations)
+      this.#throwIfShort()
+      const seconds = (performance.now() - beganAt) / 1_000
+      return { ...verdict, violations: this.violations, ...this.#tally, seconds, survivors: places.length }
     } catch (error) {
-      // The journals tell more: who hangs, and at what.
-      this.#violations.push(String(error))
+      if (this.#isOver) throw error
       await this.#killAll()
+      throw new Error(`${error instanceof Error ? error.message : error}${this.#lastWords()}`, { cause: error })
     }
-    const verdict = this.#examine()
-    const seconds = (performance.now() - beganAt) / 1_000
-    const violations = [...this.#violations, ...this.#strays(), ...verdict.violations]
-    return { ...verdict, violations, ...this.#tally, seconds, survivors: places.length }
+  }
+
+  get progress(): string {
+    const { kills, acquisitions, isTimed } = this.#options
+    const of = (asked: number) => (isTimed ? '' : ` of ${asked}`)
+    const updates = this.#updates
+    return `${this.#tally.kills}${of(kills)} kills and ${updates}${of(acquisitions)} acquisitions`
+  }
+
+  /** A storm that was too short proves nothing, though it broke no promise. */
+  #throwIfShort(): void {
+    const { kills, acquisitions, isTimed, seconds } = this.#options
+    if (isTimed ? this.#tally.kills > 0 : this.#tally.kills >= kills && this.#updates >= acquisitions) return
+    throw new Error(`its ${seconds} s were over before it had come to all that was asked for`)
+  }
+
+  /** The journals of a storm that can't go on: who hangs, and at what. They also tell of those that were only just killed. */
+  #lastWords(): string {
+    try {
+      return ['', ...this.#examine().violations.slice(0, 20)].join('\nIn the journals: ')
+    } catch (error) {
+      return `\nThe journals can't be read: ${error}`
+    }
   }
 
   /** Whatever has happened: nobody is left, and nothing on the disk. */
   async end(): Promise<void> {
+    this.#isOver = true
     await this.#killAll()
     this.#journal.close()
     for (const counter of this.#counters) counter.close()
@@ -154,13 +176,17 @@ class CrashStorm {
   async #makeLockFiles(): Promise<void> {
     for (const name of this.#options.mutexes) {
       using mutex = new NamedMutex(name, { directory: lockFolder(this.#folder) })
-      const lock = await mutex.acquire()
+      const lock = await mutex.acquire(this.#limit)
       // Waiting makes the second file.
-      const next = mutex.acquire({ detectDeadlock: false })
+      const next = mutex.acquire({ ...this.#limit, detectDeadlock: false })
       lock.release()
       ;(await next).release()
     }
     this.#lockFilesBefore = this.#lockFiles()
+  }
+
+  get #limit(): { readonly timeoutMs: number } {
+    return { timeoutMs: this.#options.hangSeconds * 1_000 }
   }
 
   async #killAll(): Promise<void> {
@@ -172,6 +198,7 @@ class CrashStorm {
   }
 
   async #start(): Promise<Member> {
+    if (this.#isOver) throw new Error('The storm is over')
     const { seed, mutexes, lanes, workersPerProcess } = this.#options
     const member = new Member({
       ...{ folder: this.#folder, seed, mutexes, lanes },
@@ -191,13 +218,15 @@ class CrashStorm {
 
   /** One action after so many acquisitions, until there were enough of both. */
   async #rage(places: readonly Place[]): Promise<void> {
-    const { kills, acquisitions, seconds } = this.#options
+    const { kills, acquisitions, seconds, isTimed } = this.#options
     const endsAt = performance.now() + seconds * 1_000
     const all = Object.values(actions).reduce<number>((sum, weight) => sum + weight, 0)
     const perAction = (acquisitions / kills) * ((actions.kill + actions.die) / all)
-    const progress = new Progress('acquires a lock', () => this.#updates())
-    for (let next = 0; performance.now() < endsAt && (this.#tally.kills < kills || progress.count < acquisitions); ) {
+    const progress = new Progress(this.#watching('acquired a lock', () => this.#updates))
+    const isDue = () => isTimed || this.#tally.kills < kills || progress.count < acquisitions
+    for (let next = 0; performance.now() < endsAt && isDue(); ) {
       progress.look()
+      this.#throwIfFailed()
       for (const { process } of places) process.throwIfAstray()
       const free = places.filter(({ isBusy }) => !isBusy)
       if (progress.count < next || free.length === 0) {
@@ -209,7 +238,11 @@ class CrashStorm {
     }
   }
 
-  #updates(): number {
+  #throwIfFailed(): void {
+    if (this.#failure !== undefined) throw this.#failure
+  }
+
+  get #updates(): number {
     return this.#counters.reduce((sum, counter) => sum + counter.read().value, 0)
   }
 
@@ -260,7 +293,9 @@ class CrashStorm {
   #keepBusy(place: Place, work: () => Promise<void>): void {
     place.isBusy = true
     const busy = work()
-      .catch((error: unknown) => void this.#violations.push(String(error)))
+      .catch((error: unknown) => {
+        this.#failure ??= error
+      })
       .finally(() => {
         place.isBusy = false
         this.#busy.delete(busy)
@@ -278,6 +313,7 @@ class CrashStorm {
     process.isToDie = true
     end()
     await process.ended
+    process.throwIfAstray()
     this.#members.delete(process)
     place.process = await this.#start()
   }
@@ -285,6 +321,7 @@ class CrashStorm {
   /** Whoever is to die does, and everybody else ends what was begun. */
   async #calm(places: readonly Place[]): Promise<void> {
     await Promise.all(this.#busy)
+    this.#throwIfFailed()
     const stops = places.map(async ({ process }) => {
       this.#unanswered.add(process.number)
       process.send({ do: 'stop' })
@@ -293,23 +330,21 @@ class CrashStorm {
       if (!hasMore(after, before)) return
       const [had, has] = [JSON.stringify(before), JSON.stringify(after)]
       const what = `had ${had} at its beginning, and has ${has} at its end, with ${open.join(', ')}`
-      this.#violations.push(`process ${process.number} ${what}`)
+      this.violations.push(`process ${process.number} ${what}`)
     })
     await Promise.all(stops)
   }
 
   /** Rejects when it hangs, as is seen by nothing being written any more. */
-  async #watch(work: Promise<void>): Promise<void> {
+  #watch<T>(work: Promise<T>): Promise<T> {
     const journals = join(this.#folder, 'journals')
     const sizes = () => readdirSync(journals).reduce((sum, name) => sum + statSync(join(journals, name)).size, 0)
-    const progress = new Progress('writes anything', sizes, () => `, and not stopped are: ${[...this.#unanswered]}`)
-    let isDone = false
-    const done = work.finally(() => {
-      isDone = true
-    })
-    done.catch(() => {})
-    for (; !isDone; await look()) progress.look()
-    await done
+    const more = () => (this.#unanswered.size === 0 ? '' : `, and not stopped are: ${[...this.#unanswered]}`)
+    return watched(work, { ...this.#watching('wrote anything', sizes), more })
+  }
+
+  #watching(what: string, read: () => number): ProgressOptions {
+    return { what, read, hangSeconds: this.#options.hangSeconds }
   }
 
   /** The next owner after the last death: without one it would be told to nobody. */
@@ -319,7 +354,7 @@ class CrashStorm {
       const number = mutex + 1
       const conductor = { actor: 0, number }
       this.#journal.write({ kind: 'wants', stamp: now(), mutex, number })
-      const lock = await named.acquire({ timeoutMs: hangMs, purpose: purposeOf(conductor) })
+      const lock = await named.acquire({ ...this.#limit, purpose: purposeOf(conductor) })
       const [stamp, counter] = [now(), this.#counters[mutex] as Counter]
       const found = counter.read()
       noteOwner(this.#journal, { stamp, mutex, number, found, lock })
@@ -346,91 +381,5 @@ class CrashStorm {
 
   #lockFiles(): string[] {
     return readdirSync(lockFolder(this.#folder), { recursive: true, encoding: 'utf8' })
-  }
-}
-
-/** Sees whether a count grows. */
-class Progress {
-  readonly #what: string
-  readonly #read: () => number
-  readonly #more: () => string
-  #grewAt = performance.now()
-  count = 0
-
-  constructor(what: string, read: () => number, more = () => '') {
-    this.#what = what
-    this.#read = read
-    this.#more = more
-  }
-
-  look(): void {
-    const count = this.#read()
-    if (count !== this.count) this.#grewAt = performance.now()
-    this.count = count
-    if (performance.now() - this.#grewAt > hangMs) {
-      throw new Error(`For ${hangMs / 1_000} s nobody ${this.#what}${this.#more()}`)
-    }
-  }
-}
-
-type TidingsOf<K extends Tidings['is']> = Tidings & { readonly is: K }
-
-/** A process of the storm. */
-class Member {
-  readonly number: number
-  readonly ended: Promise<void>
-  isToDie = false
-  readonly #child: ChildProcess
-  readonly #waiting = new Map<string, { resolve: (tidings: Tidings) => void; reject: (error: Error) => void }>()
-  #ending: string | undefined
-
-  constructor(part: Part) {
-    this.number = part.process
-    const program = fileURLToPath(new URL('./participant.js', import.meta.url))
-    this.#child = started(() =>
-      fork(program, processArguments(part), { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }),
-    )
-    this.#child.on('message', (tidings: Tidings) => {
-      this.#waiting.get(tidings.is)?.resolve(tidings)
-      this.#waiting.delete(tidings.is)
-    })
-    // Orders to one that has just died.
-    this.#child.on('error', () => {})
-    this.ended = new Promise((resolve) => {
-      this.#child.once('exit', (code, signal) => {
-        this.#ending = String(signal ?? code)
-        const error = new Error(`process ${this.number} of the storm ended by itself (${this.#ending})`)
-        for (const { reject } of this.#waiting.values()) reject(error)
-        resolve()
-      })
-    })
-  }
-
-  /** Ended, though nobody has killed it. */
-  throwIfAstray(): void {
-    if (this.#ending !== undefined && !this.isToDie) {
-      throw new Error(`process ${this.number} of the storm ended by itself (${this.#ending})`)
-    }
-  }
-
-  send(order: Order): void {
-    this.#child.send(order, () => {})
-  }
-
-  signal(signal: NodeJS.Signals): void {
-    this.#child.kill(signal)
-  }
-
-  /** The next such tidings. */
-  seen<K extends Tidings['is']>(is: K): Promise<TidingsOf<K>> {
-    return new Promise((resolve, reject) => {
-      this.#waiting.set(is, { resolve: (tidings) => resolve(tidings as TidingsOf<K>), reject })
-    })
-  }
-
-  async kill(): Promise<void> {
-    if (this.#ending !== undefined) return
-    this.#child.kill('SIGKILL')
-    await this.ended
   }
 }

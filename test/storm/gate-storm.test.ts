@@ -5,7 +5,8 @@ import { rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { GateFolder } from '../support/gate-folder.ts'
-import { costOf, gateCommand, runGateStorm, shortGateStorm } from './gate-storm.ts'
+import { costOf } from './gate-model.ts'
+import { gateCommand, runGateStorm, shortGateStorm } from './gate-storm.ts'
 import { Observer, type Sight } from './observer.ts'
 
 const canReplaceOpenFiles =

@@ -7,29 +7,25 @@ import { LlamaModelGate, ModelDownloadError } from 'os-mutex/llama'
 import { GateFolder } from '../support/gate-folder.ts'
 import { GateProcess, type RemoteCall } from '../support/gate-process.ts'
 import { ModelServer } from '../support/model-server.ts'
-import { makeTinyGguf, type TinyGguf } from '../support/tiny-gguf.ts'
+import { bytesPerSecond, KiB, MiB, Model, type ModelLedger, type ModelPlan } from './gate-model.ts'
 import { Observer, type Sight } from './observer.ts'
+import { watched } from './progress.ts'
 import { Random } from './random.ts'
+import { lengthOptions, runStorm, type Storm, type StormLength } from './storm.ts'
 
-const KiB = 1024
-const MiB = 1024 * KiB
-
-export interface GateStormOptions {
+export interface GateStormOptions extends StormLength {
   readonly seed: number
+  /** At least so many processes are killed, if the storm is not timed. */
   readonly kills: number
-  readonly seconds: number
   readonly processes: number
   readonly models: readonly ModelPlan[]
 }
 
-export interface ModelPlan {
-  readonly bytes: number
-  readonly connections: number
-}
-
 export const longGateStorm = {
   kills: 300,
+  isTimed: false,
   seconds: Number.POSITIVE_INFINITY,
+  hangSeconds: 120,
   processes: 4,
   models: [
     { bytes: 512 * KiB, connections: 1 },
@@ -41,23 +37,9 @@ export const longGateStorm = {
 export const shortGateStorm = { ...longGateStorm, kills: 15, processes: 3 } as const
 
 /** What does the same again. */
-export function gateCommand({ kills, processes, seed }: GateStormOptions): string {
-  return `npm run test:gate-storm -- --kills=${kills} --processes=${processes} --seed=${seed}`
-}
-
-export interface Tally {
-  /** How often the server got another file for it that somebody then asked for. */
-  readonly versions: number
-  readonly kills: number
-  readonly aborts: number
-  readonly cuts: number
-  /** Kills of a downloader that had everything on disk which the server had sent. */
-  readonly killsAtRest: number
-}
-
-export interface ModelLedger extends ModelPlan, Tally {
-  readonly served: number
-  readonly bound: number
+export function gateCommand(options: GateStormOptions): string {
+  const { kills, processes, seed } = options
+  return `npm run test:gate-storm -- ${lengthOptions(`--kills=${kills}`, options)} --processes=${processes} --seed=${seed}`
 }
 
 export interface GateStormReport {
@@ -73,118 +55,12 @@ export interface GateStormReport {
 }
 
 export async function runGateStorm(options: GateStormOptions): Promise<GateStormReport> {
-  const folder = await GateFolder.create()
-  const server = await ModelServer.start({ bytesPerSecond })
-  const storm = new GateStorm(options, folder, server)
-  try {
-    return await storm.run()
-  } finally {
-    await storm.end()
-    await server.close()
-    await folder[Symbol.asyncDispose]()
-  }
+  return runStorm(await GateStorm.open(options))
 }
 
-const bytesPerSecond = 16 * MiB
-const versionsOfModel = 3
 const actions = { kill: 45, 'kill at rest': 20, abort: 10, replace: 15, cut: 10 } as const
-const deadMessage = /^The child (has )?ended/
+const deadMessage = /^The child ended/
 const abortMessage = 'aborted by the test'
-
-/**
- * What may be lost of one connection when its reader dies: what the kernel holds of it on either side, at most (tcp(7)); what the reader
- * had in its memory, a few pieces of 64 KiB; and, with a map, what was written since the map was: 50 ms of all that comes.
- */
-const inFlightBytes = kernelBuffers() + MiB
-const unmappedBytes = bytesPerSecond / 20
-
-function kernelBuffers(): number {
-  try {
-    return ['rmem', 'wmem']
-      .map((name) => Number(readFileSync(`/proc/sys/net/ipv4/tcp_${name}`, 'utf8').trim().split(/\s+/)[2]))
-      .reduce((sum, bytes) => sum + bytes)
-  } catch {
-    return 10 * MiB
-  }
-}
-
-/** A model on the server: several files of one size, one of which it has at a time. */
-class Model {
-  readonly path: string
-  readonly url: string
-  readonly destination: string
-  readonly plan: ModelPlan
-  readonly #server: ModelServer
-  readonly #versions: readonly TinyGguf[]
-  /** Hashes of those that the server has had. */
-  readonly served = new Set<string>()
-  current: TinyGguf
-  isPaused = false
-  /** How often it got another one. */
-  changes = 0
-  tally = { kills: 0, aborts: 0, cuts: 0, killsAtRest: 0 }
-  #versionsBefore = 0
-  #getsBefore = 0
-
-  constructor(index: number, plan: ModelPlan, folder: GateFolder, server: ModelServer) {
-    const name = `storm-${index}.gguf`
-    this.path = `/${name}`
-    this.destination = join(folder.models, name)
-    this.plan = plan
-    this.#server = server
-    this.#versions = Array.from({ length: versionsOfModel }, (_, version) =>
-      makeTinyGguf({
-        path: join(folder.path, `${version}-${name}`),
-        bytes: plan.bytes,
-        seed: 1 + index * versionsOfModel + version,
-      }),
-    )
-    this.current = this.#versions[0] as TinyGguf
-    this.url = this.serve(this.current)
-  }
-
-  serve(version: TinyGguf): string {
-    this.#versionsBefore = this.versions
-    this.#getsBefore = this.starts.length
-    this.changes++
-    this.current = version
-    this.served.add(version.sha256)
-    return this.#server.serve(this.path, version.path)
-  }
-
-  /** Another file from now on. */
-  replace(random: Random): void {
-    this.serve(random.pick(this.#versions.filter((version) => version !== this.current)))
-  }
-
-  /** The byte from which on each GET has asked, so far. */
-  get starts(): readonly number[] {
-    const gets = this.#server.requests(this.path).filter(({ method }) => method === 'GET')
-    return gets.map(({ headers }) => Number(/^bytes=(\d+)-/.exec(headers.range ?? '')?.[1] ?? 0))
-  }
-
-  /** Those that somebody asked for while the server had them. */
-  get versions(): number {
-    return this.#versionsBefore + (this.starts.length > this.#getsBefore ? 1 : 0)
-  }
-
-  get ledger(): ModelLedger {
-    const served = this.#server.bytesServed(this.path)
-    const tally = { ...this.tally, versions: this.versions }
-    return { ...this.plan, ...tally, served, bound: costOf(this.plan, tally) }
-  }
-}
-
-/**
- * The most that may be served: each version once, and for each disruption what was in flight, which is never more than the file. A kill at
- * rest finds nothing in flight. With several connections a stretch that is cut short for another lane costs what is in flight, too: no
- * more than once for each connection and version.
- */
-export function costOf({ bytes, connections }: ModelPlan, { versions, kills, aborts, cuts }: Tally): number {
-  const isMapped = connections > 1
-  const inFlight = Math.min(bytes, connections * inFlightBytes + (isMapped ? unmappedBytes : 0))
-  return versions * (bytes + (isMapped ? inFlight : 0)) + (kills + aborts + cuts) * inFlight
-}
 
 /** A downloader that has all bytes on the disk which were sent to it. */
 interface Resting {
@@ -192,20 +68,24 @@ interface Resting {
   readonly bytes: number
 }
 
-class GateStorm {
+export class GateStorm implements Storm<GateStormReport> {
+  readonly command: string
+  readonly violations: string[] = []
   readonly #options: GateStormOptions
   readonly #folder: GateFolder
   readonly #server: ModelServer
   readonly #models: readonly Model[]
   readonly #observer: Observer
   readonly #crowd = new Set<GateProcess>()
-  readonly #violations: string[] = []
   readonly #doomed = new Set<GateProcess>()
   #kills = 0
   #downloads = 0
   #loads = 0
+  #callsEnded = 0
+  #isOver = false
 
-  constructor(options: GateStormOptions, folder: GateFolder, server: ModelServer) {
+  private constructor(options: GateStormOptions, folder: GateFolder, server: ModelServer) {
+    this.command = gateCommand(options)
     this.#options = options
     this.#folder = folder
     this.#server = server
@@ -214,7 +94,25 @@ class GateStorm {
     this.#observer = new Observer(paths, (sight) => this.#judge(sight))
   }
 
-  async run(): Promise<GateStormReport> {
+  static async open(options: GateStormOptions): Promise<GateStorm> {
+    const folder = await GateFolder.create()
+    return new GateStorm(options, folder, await ModelServer.start({ bytesPerSecond }))
+  }
+
+  get progress(): string {
+    const { kills, isTimed } = this.#options
+    const killed = `${this.#kills}${isTimed ? '' : ` of ${kills}`} kills`
+    return `${killed}, ${this.#downloads} downloads and ${this.#loads} loads begun`
+  }
+
+  run(): Promise<GateStormReport> {
+    const read = () => this.#models.reduce((sum, { path }) => sum + this.#server.bytesServed(path), this.#callsEnded)
+    const { hangSeconds } = this.#options
+    const work = Promise.race([this.#run(), this.#observer.failed])
+    return watched(work, { what: 'got a byte, and no call ended', hangSeconds, read })
+  }
+
+  async #run(): Promise<GateStormReport> {
     const beganAt = performance.now()
     const endsAt = beganAt + this.#options.seconds * 1_000
     const places = Array.from({ length: this.#options.processes }, (_, place) => this.#rage(place, endsAt))
@@ -226,16 +124,27 @@ class GateStorm {
     await Promise.all(this.#models.map(({ path }) => this.#server.idle(path)))
     const ledgers = this.#models.map(({ ledger }) => ledger)
     for (const { served, bound, bytes } of ledgers) {
-      if (served > bound) this.#violations.push(`${served} bytes served of a model of ${bytes}: more than ${bound}`)
+      if (served > bound) this.violations.push(`${served} bytes served of a model of ${bytes}: more than ${bound}`)
     }
+    this.#throwIfShort(looks)
     const seconds = (performance.now() - beganAt) / 1_000
-    const [violations, kills, downloads, loads] = [this.#violations, this.#kills, this.#downloads, this.#loads]
+    const [violations, kills, downloads, loads] = [this.violations, this.#kills, this.#downloads, this.#loads]
     return { violations, kills, downloads, loads, looks, pruned, ledgers, seconds }
   }
 
+  /** A storm that was too short proves nothing, though it broke no promise. */
+  #throwIfShort(looks: number): void {
+    const { kills, isTimed, seconds } = this.#options
+    if (this.#kills < (isTimed ? 1 : kills)) throw new Error(`its ${seconds} s were over before the kills had come`)
+    if (looks === 0) throw new Error('nobody has looked at a published file')
+  }
+
   async end(): Promise<void> {
+    this.#isOver = true
     await this.#killAll()
     await this.#observer.end()
+    await this.#server.close()
+    await this.#folder[Symbol.asyncDispose]()
   }
 
   async #killAll(): Promise<void> {
@@ -246,7 +155,7 @@ class GateStorm {
   #judge({ path, sha256, bytes }: Sight): void {
     const model = this.#models.find(({ destination }) => destination === path)
     if (model?.served.has(sha256)) return
-    this.#violations.push(
+    this.violations.push(
       `${basename(path)} was seen with ${bytes} bytes and the SHA-256 ${sha256}, which nobody has served`,
     )
   }
@@ -255,7 +164,8 @@ class GateStorm {
   async #rage(place: number, endsAt: number): Promise<void> {
     const random = new Random(this.#options.seed, place)
     let child: GateProcess | undefined
-    while (this.#kills < this.#options.kills && performance.now() < endsAt) {
+    const isDue = () => this.#options.isTimed || this.#kills < this.#options.kills
+    while (!this.#isOver && isDue() && performance.now() < endsAt) {
       if (child === undefined || this.#doomed.has(child)) child = await this.#start()
       await this.#disturb(child, random)
     }
@@ -283,7 +193,7 @@ class GateStorm {
       await Promise.race([ended(call), moment])
     }
     if (action === 'replace') model.replace(random)
-    if (action === 'abort') {
+    if (action === 'abort' && !this.#doomed.has(child)) {
       model.tally.aborts++
       call.abort()
     }
@@ -311,6 +221,7 @@ class GateStorm {
     this.#doomed.add(child)
     await child.kill()
     this.#crowd.delete(child)
+    await throwIfNotKilled(child)
   }
 
   /**
@@ -324,7 +235,7 @@ class GateStorm {
     this.#server.pause(model.path, pausedAt)
     const call = this.#call(child, model, random)
     const over = settled(call)
-    for (let isKilled = false; !isKilled && !over.is; await sleep(1)) {
+    for (let isKilled = false; !isKilled && !over.is && !this.#isOver; await sleep(1)) {
       const resting = this.#resting(model, pausedAt)
       if (resting === undefined) continue
       isKilled = true
@@ -343,12 +254,12 @@ class GateStorm {
     const next = await this.#start()
     const call = next.ensureModel(model.url, { fetch: 'always' })
     const over = settled(call)
-    while (model.starts.length === gets && !over.is) await sleep(1)
+    while (model.starts.length === gets && !over.is && !this.#isOver) await sleep(1)
     const start = model.starts[gets]
     // None: what is published is what the server has by now, and the killed one was at a version before it.
     if (model.changes === changes && start !== undefined && start !== bytes) {
       const what = `${bytes} bytes were on the disk when their owner was killed, and the next one went on from ${start}`
-      this.#violations.push(`${model.path}: ${what}`)
+      this.violations.push(`${model.path}: ${what}`)
     }
     this.#server.resume(model.path)
     await this.#judgeEnd(call, next)
@@ -357,8 +268,10 @@ class GateStorm {
   }
 
   async #start(): Promise<GateProcess> {
-    const child = await GateProcess.start(this.#folder.options)
+    if (this.#isOver) throw new Error('The storm is over')
+    const child = GateProcess.begin(this.#folder.options)
     this.#crowd.add(child)
+    await child.ready()
     return child
   }
 
@@ -384,9 +297,13 @@ class GateStorm {
   /** How a call may end: well, by its own abort, by its process's death, or by a server that gives up in the midst of it. */
   async #judgeEnd(call: RemoteCall<unknown>, child: GateProcess): Promise<void> {
     const error = await ended(call)
+    this.#callsEnded++
     if (error === undefined || error.message === abortMessage) return
-    if (deadMessage.test(error.message) && this.#doomed.has(child)) return
-    this.#violations.push(`A call ended with ${(error as { code?: unknown }).code}: ${error.message}`)
+    if (deadMessage.test(error.message)) {
+      if (this.#doomed.has(child)) return
+      throw new Error(`a process of the storm ended by itself (${await child.ended})`)
+    }
+    this.violations.push(`A call ended with ${(error as { code?: unknown }).code}: ${error.message}`)
   }
 
   /** All is well again: everybody gets the file that the server has now. */
@@ -396,13 +313,12 @@ class GateStorm {
       this.#server.fault(model.path, undefined)
       try {
         const { sha256 } = await gate.ensureModel(model.url, { fetch: 'always', connections: model.plan.connections })
-        if (sha256 !== model.current.sha256)
-          this.#violations.push(`${model.path} is another file at the end: ${sha256}`)
+        if (sha256 !== model.current.sha256) this.violations.push(`${model.path} is another file at the end: ${sha256}`)
         const { verdict } = await gate.verify(model.destination)
-        if (verdict !== 'intact') this.#violations.push(`${model.path} is ${verdict} at the end`)
+        if (verdict !== 'intact') this.violations.push(`${model.path} is ${verdict} at the end`)
       } catch (error) {
         const code = error instanceof ModelDownloadError ? error.code : ''
-        this.#violations.push(`${model.path} could not be had at the end: ${code} ${error}`)
+        this.violations.push(`${model.path} could not be had at the end: ${code} ${error}`)
       }
     }
   }
@@ -413,7 +329,7 @@ class GateStorm {
     const names = this.#models.map(({ destination }) => basename(destination))
     const right = [...names, ...names.map((name) => `.${name}.os-mutex.json`)].sort()
     const left = readdirSync(this.#folder.models).filter((name) => !right.includes(name))
-    for (const name of left) this.#violations.push(`${name} was left among the models`)
+    for (const name of left) this.violations.push(`${name} was left among the models`)
     return pruned.length
   }
 }
@@ -433,4 +349,11 @@ function ended(call: RemoteCall<unknown>): Promise<Error | undefined> {
     () => undefined,
     (error: Error) => error,
   )
+}
+
+/** Another end than by its kill is one that nobody ordered. Windows gives the exit code of whoever has ended a process. */
+async function throwIfNotKilled(child: GateProcess): Promise<void> {
+  const ending = await child.ended
+  if (ending !== 'SIGKILL' && process.platform !== 'win32')
+    throw new Error(`a process of the storm ended by itself (${ending})`)
 }

@@ -1,25 +1,41 @@
 // The long forms of the storms: see scripts/storm.mjs.
 import { parseArgs } from 'node:util'
-import { type CrashStormReport, crashCommand, longStorm, runCrashStorm } from './crash-storm.ts'
-import { type GateStormReport, gateCommand, longGateStorm, runGateStorm } from './gate-storm.ts'
+import { CrashStorm, type CrashStormReport, crashCommand, longStorm } from './crash-storm.ts'
+import { GateStorm, type GateStormReport, gateCommand, longGateStorm } from './gate-storm.ts'
+import { runLoudly } from './loudly.ts'
 import { percent, table } from './report.ts'
 
-/** Options that are numbers, each with its default. */
-function numbers<K extends string>(args: readonly string[], defaults: Readonly<Record<K, number>>): Record<K, number> {
+/**
+ * Options that are numbers above 0, each with its default. With `--seconds` alone the storm is timed: it goes on for all of that time.
+ * With `--kills` or `--acquisitions` too, that time is a limit.
+ */
+function readOptions<K extends string>(args: readonly string[], defaults: Readonly<Record<K, number>>) {
   const names = Object.keys(defaults) as K[]
-  const options = Object.fromEntries(names.map((name) => [name, { type: 'string' } as const]))
+  const flagOf = (name: string) => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+  const options = Object.fromEntries(names.map((name) => [flagOf(name), { type: 'string' } as const]))
   const { values } = parseArgs({ args: [...args], options })
-  return Object.fromEntries(names.map((name) => [name, Number(values[name] ?? defaults[name])])) as Record<K, number>
+  const numbers = names.map((name) => {
+    const text = values[flagOf(name)]
+    const number = text === undefined ? defaults[name] : Number(text)
+    // No count is ever less than NaN: such a storm would be over before it began.
+    if (!(number > 0)) throw new Error(`--${flagOf(name)}=${text} is not a number above 0`)
+    return [name, number]
+  })
+  const isTimed = 'seconds' in values && !('kills' in values) && !('acquisitions' in values)
+  return { isTimed, ...(Object.fromEntries(numbers) as Record<K, number>) }
 }
 
-async function crash(args: readonly string[]): Promise<readonly string[]> {
-  const { kills, acquisitions, seconds, processes } = longStorm
-  const seed = Date.now() % 1_000_000
-  const options = { ...longStorm, ...numbers(args, { kills, acquisitions, seconds, processes, seed }) }
-  console.log(`${crashCommand(options)}\ndoes the same again, as far as the timing of the kernel allows.\n`)
-  const report = await runCrashStorm(options)
-  console.log(`${crashTable(report)}\n\n${shareTable(report)}\n`)
-  return report.violations
+async function crash(args: readonly string[]): Promise<void> {
+  const { kills, acquisitions, seconds, hangSeconds, processes } = longStorm
+  const seed = 1 + (Date.now() % 1_000_000)
+  const options = { ...longStorm, ...readOptions(args, { kills, acquisitions, seconds, hangSeconds, processes, seed }) }
+  await runLoudly({
+    command: crashCommand(options),
+    open: async () => new CrashStorm(options),
+    tables: (report) => `${crashTable(report)}\n\n${shareTable(report)}`,
+    summary: ({ kills, acquisitions }) =>
+      `crash, seed ${options.seed}, ${kills} kills, ${acquisitions} acquisitions, 0 promises broken`,
+  })
 }
 
 function crashTable(report: CrashStormReport): string {
@@ -52,14 +68,16 @@ function shareTable({ shares, acquisitions }: CrashStormReport): string {
   return table([['mutex', 'acquisitions', 'share'], ...rows])
 }
 
-async function gate(args: readonly string[]): Promise<readonly string[]> {
-  const { kills, seconds, processes } = longGateStorm
-  const seed = Date.now() % 1_000_000
-  const options = { ...longGateStorm, ...numbers(args, { kills, seconds, processes, seed }) }
-  console.log(`${gateCommand(options)}\ndoes the same again, as far as the timing of the kernel allows.\n`)
-  const report = await runGateStorm(options)
-  console.log(`${gateTable(report)}\n\n${ledgerTable(report)}\n`)
-  return report.violations
+async function gate(args: readonly string[]): Promise<void> {
+  const { kills, seconds, hangSeconds, processes } = longGateStorm
+  const seed = 1 + (Date.now() % 1_000_000)
+  const options = { ...longGateStorm, ...readOptions(args, { kills, seconds, hangSeconds, processes, seed }) }
+  await runLoudly({
+    command: gateCommand(options),
+    open: () => GateStorm.open(options),
+    tables: (report) => `${gateTable(report)}\n\n${ledgerTable(report)}`,
+    summary: ({ kills, looks }) => `gate, seed ${options.seed}, ${kills} kills, ${looks} looks, 0 promises broken`,
+  })
 }
 
 function gateTable({ kills, downloads, loads, looks, pruned, seconds }: GateStormReport): string {
@@ -88,10 +106,9 @@ function mib(bytes: number): string {
   return `${(bytes / 1024 / 1024).toFixed(1)} MiB`
 }
 
-const storms: Readonly<Record<string, (args: readonly string[]) => Promise<readonly string[]>>> = { crash, gate }
+const storms: Readonly<Record<string, (args: readonly string[]) => Promise<void>>> = { crash, gate }
 
 const [which = '', ...args] = process.argv.slice(2)
-const violations = (await storms[which]?.(args)) ?? [`There is no storm called "${which}"`]
-for (const violation of violations.slice(0, 20)) console.error(`NOT AS PROMISED: ${violation}`)
-console.log(`${violations.length} promises broken`)
-process.exitCode = violations.length === 0 ? 0 : 1
+const storm = storms[which]
+if (storm === undefined) throw new Error(`There is no storm called "${which}"`)
+await storm(args)

@@ -16,6 +16,8 @@ interface Looked {
 
 export class Observer {
   readonly #worker: Worker
+  /** Rejects when the observer can't go on. */
+  readonly failed: Promise<never>
   readonly #ended: Promise<number>
 
   /** Called with the first sight of each content of each path. */
@@ -26,9 +28,14 @@ export class Observer {
         if ('looks' in message) resolve(message.looks)
         else onSight(message)
       })
-      this.#worker.once('error', reject)
+      this.#worker.once('error', (error) =>
+        reject(new Error(`the observer failed: ${error.message}`, { cause: error })),
+      )
+      this.#worker.once('exit', () => reject(new Error('the observer ended by itself')))
     })
     this.#ended.catch(() => {})
+    this.failed = new Promise((_, reject) => this.#ended.catch(reject))
+    this.failed.catch(() => {})
   }
 
   /** After one more look at everything. Gives the number of looks that found a file. */

@@ -3,6 +3,7 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
+import { type ChildEnding, endingOf, sendTo } from './child.ts'
 import {
   downloadFile,
   ModelDownloadError,
@@ -34,26 +35,25 @@ export function startDownload(source: ModelSource, destination: string, connecti
   const job: Job = { source, destination, connections }
   const stdio = ['ignore' as const, 'inherit' as const, 'inherit' as const, 'ipc' as const]
   const child = started(() => fork(fileURLToPath(import.meta.url), [asChild], { stdio }))
-  const exited = once(child, 'exit')
-  child.send(job)
-  const outcome = outcomeOf(child, exited)
+  const ended = endingOf(child)
+  sendTo(child, job)
+  const outcome = outcomeOf(child, ended)
   outcome.catch(() => {})
   return {
     pid: child.pid ?? 0,
     outcome,
     kill: async () => {
       child.kill('SIGKILL')
-      await exited
+      await ended
     },
   }
 }
 
-async function outcomeOf(child: ChildProcess, exited: Promise<unknown[]>): Promise<PublishedFile> {
-  const message = once(child, 'message') as Promise<[Outcome]>
-  const first = await Promise.race([message, exited.then(() => undefined)])
-  if (!first) throw new Error('the downloading process ended before its download did')
-  await exited
-  const [outcome] = first
+async function outcomeOf(child: ChildProcess, ended: Promise<ChildEnding>): Promise<PublishedFile> {
+  const message = new Promise<Outcome>((resolve) => child.once('message', (outcome) => resolve(outcome as Outcome)))
+  const outcome = await Promise.race([message, ended.then(() => undefined)])
+  const ending = await ended
+  if (outcome === undefined) throw new Error(`the downloading process ended before its download did (${ending})`)
   if ('model' in outcome) return outcome.model
   throw Object.assign(new Error(outcome.error.message), { code: outcome.error.code })
 }

@@ -1,9 +1,9 @@
 // A process that downloads and may be stopped or killed at any moment, or has its clock moved. Both sides are here: the parent
 // starts it with `FaultProcess.start`; as the main module it is the child.
 import { type ChildProcess, fork } from 'node:child_process'
-import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { DownloadPhase } from '#download/progress'
+import { type ChildEnding, endingOf, sendTo } from './child.ts'
 import { downloadFile, ModelDownloadError, type ModelSource, resolveSource } from './download-internals.ts'
 import type { Ending } from './faults.ts'
 import { started } from './start.ts'
@@ -29,16 +29,17 @@ const asChild = 'fault-process-child'
 
 export class FaultProcess {
   readonly #child: ChildProcess
-  readonly #exited: Promise<unknown>
+  readonly #ended: Promise<ChildEnding>
   readonly #messages: Message[] = []
   readonly #watchers = new Set<() => void>()
   #isGone = false
 
   private constructor(child: ChildProcess) {
     this.#child = child
-    this.#exited = once(child, 'exit').then(() => {
+    this.#ended = endingOf(child).then((ending) => {
       this.#isGone = true
       for (const watcher of this.#watchers) watcher()
+      return ending
     })
     child.on('message', (message: Message) => {
       this.#messages.push(message)
@@ -50,7 +51,8 @@ export class FaultProcess {
   static async start(): Promise<FaultProcess> {
     const stdio = ['ignore' as const, 'inherit' as const, 'inherit' as const, 'ipc' as const]
     const child = new FaultProcess(started(() => fork(fileURLToPath(import.meta.url), [asChild], { stdio })))
-    await child.#seen(({ is }) => is === 'ready')
+    if ((await child.#seen(({ is }) => is === 'ready')) === undefined)
+      throw new Error(`The process ended before its first word (${await child.#ended})`)
     return child
   }
 
@@ -68,7 +70,8 @@ export class FaultProcess {
   /** Moves the process's wall clock by so much. Resolves when that is done. */
   async moveClock(clockJumpMs: number): Promise<void> {
     this.#send({ clockJumpMs })
-    await this.#seen(({ is }) => is === 'jumped')
+    if ((await this.#seen(({ is }) => is === 'jumped')) === undefined)
+      throw new Error(`The process ended before its clock was moved (${await this.#ended})`)
   }
 
   stop(): void {
@@ -82,11 +85,11 @@ export class FaultProcess {
   /** SIGKILL; resolves when the process is gone. Whether it has ended or not. */
   async kill(): Promise<void> {
     this.#child.kill('SIGKILL')
-    await this.#exited
+    await this.#ended
   }
 
   #send(request: Request): void {
-    this.#child.send(request)
+    sendTo(this.#child, request)
   }
 
   async #seen(fits: (message: Message) => boolean): Promise<Message | undefined> {

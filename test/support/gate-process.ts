@@ -1,6 +1,5 @@
 // Starts real processes that use a gate, and lets a test wait for what happens in them.
 import { type ChildProcess, fork } from 'node:child_process'
-import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { LlamaOptions } from 'node-llama-cpp'
 import type { OwnerInfo } from 'os-mutex'
@@ -14,6 +13,7 @@ import type {
   ModelSource,
   PublishedModel,
 } from 'os-mutex/llama'
+import { type ChildEnding, endingOf, sendTo } from './child.ts'
 import { thaw } from './gate-freeze.ts'
 import { started } from './start.ts'
 
@@ -88,6 +88,7 @@ export class RemoteCall<T> {
     return this.seen((message) => message.is === 'progress' && fits(message.progress))
   }
 
+  /** Does nothing when the child has ended. */
   abort(): void {
     this.#child.send({ id: this.#id, do: 'abort' })
   }
@@ -101,8 +102,11 @@ interface Watcher {
 
 export class GateProcess implements AsyncDisposable {
   readonly messages: ChildMessage[] = []
+  /** Resolves with how the process ended. */
+  readonly ended: Promise<ChildEnding>
   readonly #process: ChildProcess
   readonly #watchers = new Set<Watcher>()
+  #ending: ChildEnding | undefined
   #calls = 0
 
   private constructor(options: LlamaModelGateOptions, environment: NodeJS.ProcessEnv) {
@@ -114,16 +118,27 @@ export class GateProcess implements AsyncDisposable {
       for (const watcher of this.#watchers)
         if (watcher.fits(message)) this.#settle(watcher, () => watcher.resolve(message))
     })
-    this.#process.on('exit', (code, signal) => {
-      const error = new Error(`The child ended (${signal ?? code})`)
+    this.ended = endingOf(this.#process).then((ending) => {
+      this.#ending = ending
+      const error = this.#endError(ending)
       for (const watcher of this.#watchers) this.#settle(watcher, () => watcher.reject(error))
+      return ending
     })
   }
 
   static async start(options: LlamaModelGateOptions, environment: NodeJS.ProcessEnv = {}): Promise<GateProcess> {
-    const child = new GateProcess(options, environment)
-    await child.seen((message) => message.is === 'ready')
+    const child = GateProcess.begin(options, environment)
+    await child.ready()
     return child
+  }
+
+  /** For a caller that has to be able to end a process that does not become ready. */
+  static begin(options: LlamaModelGateOptions, environment: NodeJS.ProcessEnv = {}): GateProcess {
+    return new GateProcess(options, environment)
+  }
+
+  async ready(): Promise<void> {
+    await this.seen((message) => message.is === 'ready')
   }
 
   get pid(): number {
@@ -156,14 +171,15 @@ export class GateProcess implements AsyncDisposable {
     })
   }
 
+  /** A child that has ended gets nothing: whoever waits for its answer is told of its end. */
   send(request: ChildRequest): void {
-    this.#process.send(request)
+    sendTo(this.#process, request)
   }
 
   seen(fits: (message: ChildMessage) => boolean): Promise<ChildMessage> {
     const past = this.messages.find(fits)
     if (past !== undefined) return Promise.resolve(past)
-    if (this.#ended) return Promise.reject(new Error('The child has ended'))
+    if (this.#ending !== undefined) return Promise.reject(this.#endError(this.#ending))
     return new Promise((resolve, reject) => {
       this.#watchers.add({ fits, resolve, reject })
     })
@@ -185,18 +201,17 @@ export class GateProcess implements AsyncDisposable {
 
   /** SIGKILL: nothing in the child gets a chance to clean up. */
   async kill(): Promise<void> {
-    if (this.#ended) return
-    const exited = once(this.#process, 'exit')
+    if (this.#ending !== undefined) return
     this.#process.kill('SIGKILL')
-    await exited
+    await this.ended
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill()
   }
 
-  get #ended(): boolean {
-    return this.#process.exitCode !== null || this.#process.signalCode !== null
+  #endError(ending: ChildEnding): Error {
+    return new Error(`The child ended (${ending})`)
   }
 
   #call<T>(request: (id: number) => ChildRequest): RemoteCall<T> {

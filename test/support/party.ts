@@ -4,6 +4,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import type { MutexState, OwnerInfo, ReportedProgress } from 'os-mutex'
+import { type ChildEnding, endingOf, sendTo } from './child.ts'
 import type { Scope } from './party-main.ts'
 import { started } from './start.ts'
 import { askForeign } from './win32/foreign.ts'
@@ -40,7 +41,7 @@ export type PartyMessage =
   | { readonly is: 'failed'; readonly id: number; readonly error: { readonly message: string } }
 
 /** How a party ended: its exit code, or the signal that killed it. */
-export type Ending = number | NodeJS.Signals
+export type Ending = ChildEnding
 
 interface Asked {
   readonly resolve: (result: unknown) => void
@@ -98,18 +99,13 @@ export class Party {
     source.stderr?.on('data', (chunk) => {
       this.stderr += chunk
     })
-    // A worker's uncaught exception; a process prints its own.
-    source.on('error', (error) => {
-      this.stderr += error instanceof Error ? error.stack : String(error)
-    })
-    this.ended = new Promise((resolve) => {
-      source.once('exit', (code: number, signal?: NodeJS.Signals) => {
+    this.ended = (transport.kind === 'process' ? endingOf(transport.process) : this.#endingOf(transport.worker)).then(
+      (ending) => {
         this.#isOver = true
-        for (const { reject } of this.#asked.values())
-          reject(new Error(`The party ended (${signal ?? code}) ${this.stderr}`))
-        resolve(signal ?? code)
-      })
-    })
+        for (const { reject } of this.#asked.values()) reject(new Error(`The party ended (${ending}) ${this.stderr}`))
+        return ending
+      },
+    )
   }
 
   /** `directory`: of the mutexes; '' is the default lock home. */
@@ -136,6 +132,14 @@ export class Party {
   static async #ready(party: Party): Promise<Party> {
     await new Promise<unknown>((resolve, reject) => party.#asked.set(0, { resolve, reject }))
     return party
+  }
+
+  #endingOf(worker: Worker): Promise<Ending> {
+    // Its uncaught exception; a process prints its own.
+    worker.on('error', (error) => {
+      this.stderr += error instanceof Error ? error.stack : String(error)
+    })
+    return new Promise((resolve) => worker.once('exit', resolve))
   }
 
   acquire(name: string, options: PartyAcquireOptions = {}): PartyAcquire {
@@ -222,7 +226,7 @@ export class Party {
         reject,
         ...(waiting === undefined ? {} : { waiting }),
       })
-      if (this.#transport.kind === 'process') this.#transport.process.send(request)
+      if (this.#transport.kind === 'process') sendTo(this.#transport.process, request, reject)
       else this.#transport.worker.postMessage(request)
     })
   }
