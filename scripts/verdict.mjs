@@ -1,9 +1,10 @@
-// Runs a program that says at its end that it has passed. An exit code alone proves little: a program that ends early may have 0, too.
+// Runs a program that says at its end that it has passed. An exit code alone proves little: a program that ends early may
+// have 0, too.
 import { spawn } from 'node:child_process'
 
 /**
- * Passes on what the program prints. Gives its exit code: 0 only if its last line begins with `passed`. A signal that would end this
- * process ends the program first, which then says how far it came.
+ * Passes on what the program prints. Resolves with its exit code, and with 0 only if its last line begins with `passed`.
+ * A signal that would end this process goes to the program, which then says how far it came.
  */
 export function runToVerdict(command, args, { passed, ...options }) {
   return new Promise((resolve) => {

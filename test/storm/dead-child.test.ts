@@ -1,8 +1,9 @@
-// Messages to children that have just ended, and children that could not be started. Node emits 'error' on such a child, and an 'error' that
-// nobody listens to ends the harness: the gate storm died so when it aborted a call of a child that another of its places had killed.
+// Messages to children that have just ended, and children that could not be started. Node emits 'error' on such a child,
+// and an 'error' without a listener ends the harness. The gate storm died so: it aborted a call of a child that another
+// place had killed.
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { type Participant, startProcess } from '../../examples/demo/cast.ts'
 import { startDownload } from '../support/download-process.ts'
@@ -31,12 +32,20 @@ function unstartable<T>(start: () => T): T {
   }
 }
 
-/** Errors of a channel are emitted a turn or two later. */
-async function afterTheTurns(): Promise<void> {
-  for (let turns = 0; turns < 5; turns++) await turn()
+/** Errors of a channel are emitted a turn or two later. `endingOf` prints those that nobody else has listened to. */
+function noErrorsAstray(t: TestContext): () => Promise<void> {
+  const { mock } = t.mock.method(console, 'error')
+  return async () => {
+    for (let turns = 0; turns < 5; turns++) await turn()
+    assert.deepEqual(
+      mock.calls.flatMap((call) => call.arguments),
+      [],
+    )
+  }
 }
 
-test('a call of a gate process that is gone can be aborted, and another one fails', limit, async () => {
+test('a call of a gate process that is gone can be aborted, and another one fails', limit, async (t) => {
+  const afterTheTurns = noErrorsAstray(t)
   await using folder = await GateFolder.create()
   await using child = await GateProcess.start(folder.options)
   const call = child.ensureModel('http://127.0.0.1:9/model.gguf')
@@ -47,7 +56,8 @@ test('a call of a gate process that is gone can be aborted, and another one fail
   await afterTheTurns()
 })
 
-test('a call of a gate process that is just dying can be aborted', limit, async () => {
+test('a call of a gate process that is just dying can be aborted', limit, async (t) => {
+  const afterTheTurns = noErrorsAstray(t)
   await using folder = await GateFolder.create()
   await using child = await GateProcess.start(folder.options)
   const call = child.ensureModel('http://127.0.0.1:9/model.gguf')
@@ -57,7 +67,8 @@ test('a call of a gate process that is just dying can be aborted', limit, async 
   await afterTheTurns()
 })
 
-test('a fault process that dies has an end, and not an error of its channel', limit, async () => {
+test('a fault process that dies has an end, and not an error of its channel', limit, async (t) => {
+  const afterTheTurns = noErrorsAstray(t)
   const dying = await FaultProcess.start()
   const job = { source: 'http://127.0.0.1:9/model.gguf', destination: join(import.meta.dirname, 'never') }
   deafly(() => void dying.kill())
@@ -67,7 +78,8 @@ test('a fault process that dies has an end, and not an error of its channel', li
   await afterTheTurns()
 })
 
-test('a party that dies rejects what it is asked, and does not end its test', limit, async () => {
+test('a party that dies rejects what it is asked, and does not end its test', limit, async (t) => {
+  const afterTheTurns = noErrorsAstray(t)
   await using folder = new LockFolder()
   const party = await folder.process()
   deafly(() => void party.kill())
@@ -80,7 +92,8 @@ test('a party that dies rejects what it is asked, and does not end its test', li
 test(
   "the demo can give an order to a participant that is just dying, and hears of the participant's end",
   limit,
-  async () => {
+  async (t) => {
+    const afterTheTurns = noErrorsAstray(t)
     const briefing = {
       gate: { modelsDirectory: import.meta.dirname },
       source: 'http://127.0.0.1:9/m.gguf',

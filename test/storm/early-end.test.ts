@@ -1,4 +1,4 @@
-// A storm that ends early proves nothing, and must say so: with its reason, its seed, how far it came, and a bad exit code.
+// A storm that ends early proves nothing. It must give its reason, its seed, how far it came, and a bad exit code.
 import assert from 'node:assert/strict'
 import { fork, spawn } from 'node:child_process'
 import { once } from 'node:events'

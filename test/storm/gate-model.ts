@@ -34,8 +34,9 @@ export interface ModelLedger extends ModelPlan, Tally {
 }
 
 /**
- * What may be lost of one connection when its reader dies: what the kernel holds of it on either side, at most (tcp(7)); what the reader
- * had in its memory, a few pieces of 64 KiB; and, with a map, what was written since the map was: 50 ms of all that comes.
+ * What may be lost of one connection when its reader dies: at most what the kernel holds of it on either side (tcp(7)),
+ * and what the reader had in its memory (a few pieces of 64 KiB). With a map also what was written after the map was:
+ * 50 ms of all that comes.
  */
 const inFlightBytes = kernelBuffers() + MiB
 const unmappedBytes = bytesPerSecond / 20
@@ -118,9 +119,9 @@ export class Model {
 }
 
 /**
- * The most that may be served: each version once, and for each disruption what was in flight, which is never more than the file. A kill at
- * rest finds nothing in flight. With several connections a stretch that is cut short for another lane costs what is in flight, too: no
- * more than once for each connection and version.
+ * The most that may be served: each version once, and for each disruption what was in flight. That is never more than
+ * the file. A kill at rest finds nothing in flight. With several connections a stretch that is cut short for another
+ * lane costs what is in flight, too: no more than once for each connection and version.
  */
 export function costOf({ bytes, connections }: ModelPlan, { versions, kills, aborts, cuts }: Tally): number {
   const isMapped = connections > 1

@@ -1,7 +1,7 @@
-// Runs a storm as a program that can't end without a word: either with its verdict, or with the reason why there is none.
+// Runs a storm as a program that can't end without a word: it ends with its verdict, or with the reason why it has none.
 import { EarlyEnd, type Storm, type StormReport } from './storm.ts'
 
-/** Exit codes. The last line of a storm that has passed begins with `passed`; a caller that doesn't read it there must not believe in it. */
+/** The last line of a storm that has passed begins so. An exit code of 0 without that line proves nothing. */
 export const passed = 'STORM PASSED: '
 const brokenCode = 1
 const earlyCode = 2

@@ -6,8 +6,8 @@ import { runLoudly } from './loudly.ts'
 import { percent, table } from './report.ts'
 
 /**
- * Options that are numbers above 0, each with its default. With `--seconds` alone the storm is timed: it goes on for all of that time.
- * With `--kills` or `--acquisitions` too, that time is a limit.
+ * Options that are numbers above 0, each with its default. With `--seconds` alone the storm is timed: it goes on for all
+ * of that time. With `--kills` or `--acquisitions` too, that time is a limit.
  */
 function readOptions<K extends string>(args: readonly string[], defaults: Readonly<Record<K, number>>) {
   const names = Object.keys(defaults) as K[]

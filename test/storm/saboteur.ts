@@ -1,5 +1,5 @@
-// Imported into a storm before its own code (`--import`), in all of its processes: lets it go wrong in the way that its environment names.
-// In the conductor it does so when the test that started it says so.
+// Each process of a storm imports this before its own code (`--import`). It makes the storm go wrong in the way that an
+// environment variable names. In the conductor it waits until the test says so.
 import { basename, join } from 'node:path'
 import { isMainThread } from 'node:worker_threads'
 

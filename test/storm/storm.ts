@@ -21,8 +21,8 @@ export interface StormReport {
 /** How long a storm goes on. */
 export interface StormLength {
   /**
-   * Timed: for all of `seconds`, however many kills there are then, if there was one. Otherwise until the storm has come to all that was
-   * asked for; `seconds` is its limit, and a storm that reaches it fails.
+   * A timed storm goes on for all of `seconds`, and needs one kill. Any other storm goes on until it has come to all
+   * that was asked for: `seconds` is its limit, and it fails if it reaches it.
    */
   readonly isTimed: boolean
   readonly seconds: number
