@@ -1,7 +1,8 @@
 // `npm run test:faults [-- --seed=N --kills=N]`: brings every fault that it knows of on a download, over one connection and over
-// several, and prints one table of how each ended. Fails when one did not end as it should. `npm test` has a shorter form of it.
-import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+// several, and prints one table of how each ended. Fails when one did not end as it should, and when it ends before all of
+// them were brought. Only a last line that begins with `FAULTS PASSED` says that it has passed. `npm test` has a shorter form.
+import { spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
@@ -20,6 +21,8 @@ const folder = mkdtempSync(path.join(tmpdir(), 'os-mutex-faults-'))
 const [reports, log] = [path.join(folder, 'reports.jsonl'), path.join(folder, 'log.txt')]
 writeFileSync(reports, '')
 const files = testFilesIn(suites.faults)
+// Without names `node --test` would choose files itself.
+if (files.length === 0) throw new Error('There is no test file of faults')
 console.log(`npm run test:faults -- --seed=${options.seed} --kills=${options.kills} kills at the same moments again`)
 const reporters = [
   ...['--test-reporter=dot', '--test-reporter-destination=stdout'],
@@ -35,7 +38,7 @@ const env = {
   OS_MUTEX_FAULT_KILLS: options.kills,
 }
 const args = ['--test', ...limits, ...reporters, ...files.map((file) => `out/test/${file}`)]
-const { status } = spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit', env })
+const ending = await ended(spawn(process.execPath, args, { cwd: root, stdio: 'inherit', env }))
 
 /** @typedef {import('../test/support/faults.ts').RowReport} RowReport */
 const rows = new Map()
@@ -46,12 +49,35 @@ for (const line of readFileSync(reports, 'utf8').split('\n').slice(0, -1)) {
 }
 const all = [...rows.values()]
 const failed = all.filter(({ begins, problem }) => begins || problem !== undefined)
-if (status !== 0) console.log(readFileSync(log, 'utf8').split('failing tests:').at(-1))
+if (ending !== 0 && existsSync(log)) console.log(readFileSync(log, 'utf8').split('failing tests:').at(-1))
 console.log(`\n${table(all)}\n`)
 for (const { name, problem } of failed) console.log(`NOT AS IT SHOULD BE: ${name}: ${problem ?? 'it did not end'}`)
-console.log(`${all.length} faults, ${failed.length} not as they should be; seed ${options.seed}`)
 rmSync(folder, { recursive: true })
-process.exitCode = status === 0 && failed.length === 0 && all.length > 0 ? 0 : 1
+const silent = files.filter((file) => !all.some((row) => row.file === path.posix.basename(file)))
+for (const file of silent) console.log(`NOT AS IT SHOULD BE: ${file} has brought no fault`)
+if (typeof ending === 'string') console.log(`THE FAULTS ENDED EARLY and prove nothing: ${ending}`)
+const isGood = ending === 0 && failed.length === 0 && all.length > 0 && silent.length === 0
+const figures = `${all.length} faults, ${failed.length} not as they should be; seed ${options.seed}`
+console.log(`FAULTS ${isGood ? 'PASSED' : 'FAILED'}: ${figures}`)
+process.exitCode = isGood ? 0 : 1
+
+/** An exit code, or what ended the tests before their end. A signal that would end this script ends them first. */
+function ended(child) {
+  let received
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+    process.on(signal, () => {
+      received ??= signal
+      child.kill(signal)
+    })
+  }
+  return new Promise((resolve) => {
+    child.once('error', (error) => resolve(`the tests could not be started: ${error.message}`))
+    child.once('exit', (code, signal) => {
+      const by = received ?? signal
+      resolve(by === null ? code : `${by} ended the tests`)
+    })
+  })
+}
 
 /** @param {RowReport[]} reports */
 function table(reports) {

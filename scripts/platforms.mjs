@@ -38,17 +38,23 @@ const chosen = targets.filter(({ name, byHand }) =>
 )
 
 const open = []
+const rows = []
 // The test files run in process groups of their own, which no terminal and no CI ends with this script.
 process.on('exit', () => {
   endAll()
   for (const launcher of open) launcher.stop?.()
 })
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => process.exit(1))
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+  process.on(signal, () => {
+    const done = rows.map(({ target, suite }) => `${target} ${suite}`).join(', ')
+    console.error(`\nENDED EARLY by ${signal}: no result. Done were: ${done || 'none'}`)
+    process.exit(1)
+  })
+}
 
 setUp()
 provideAddons(chosen.map(({ addon }) => addon))
 if (wants('pack')) provideAddons(prebuilds.map(({ file }) => file))
-const rows = []
 for (const target of chosen) rows.push(...(await runTarget(target)))
 
 const text = table(rows)

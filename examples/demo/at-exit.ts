@@ -17,5 +17,8 @@ for (const [signal, number] of [
   ['SIGTERM', 15],
 ] as const) {
   // The exit code that a shell gives a program that the signal ended.
-  process.once(signal, () => process.exit(128 + number))
+  process.once(signal, () => {
+    process.stderr.write(`\nThe demo was ended by ${signal}, before its verdict.\n`)
+    process.exit(128 + number)
+  })
 }

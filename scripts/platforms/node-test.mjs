@@ -23,6 +23,7 @@ export async function runAll() {
     tell({ name, ...(await outcome(options, run)) })
   }
   for (const run of afters) await run()
+  tell({ isWhole: true })
 }
 
 async function outcome(options, run) {

@@ -1,4 +1,4 @@
-// Reporter of Node's test runner: one line of JSON for each test that begins or ends.
+// Reporter of Node's test runner: one line of JSON for each test that begins or ends, and one at the end of all.
 import { inspect } from 'node:util'
 
 // biome-ignore lint/style/noDefaultExport: Node asks for it
@@ -13,6 +13,7 @@ export default async function* reporter(events) {
       yield line({ name: data.name, outcome: 'failed', error: error instanceof Error ? inspect(error) : String(error) })
     }
   }
+  yield line({ isWhole: true })
 }
 
 function line(event) {
