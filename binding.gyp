@@ -52,6 +52,7 @@
         }],
         ["OS=='linux'", {
           "sources": [
+            "native/posix/endable_flock_linux.cc",
             "native/posix/kernel_word_linux.cc",
             "native/posix/os_linux.cc",
             "native/posix/proc_linux.cc",
@@ -61,7 +62,12 @@
           "defines": ["_GNU_SOURCE"]
         }],
         ["OS=='mac'", {
-          "sources": ["native/posix/os_darwin.cc", "native/posix/process_identity_darwin.cc", "native/posix/sync_darwin.cc"],
+          "sources": [
+            "native/posix/endable_flock_darwin.cc",
+            "native/posix/os_darwin.cc",
+            "native/posix/process_identity_darwin.cc",
+            "native/posix/sync_darwin.cc"
+          ],
           "xcode_settings": {
             "CLANG_CXX_LANGUAGE_STANDARD": "c++17",
             "GCC_ENABLE_CPP_EXCEPTIONS": "NO",

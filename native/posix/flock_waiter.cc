@@ -1,8 +1,9 @@
 #include "flock_waiter.h"
 
-#include <csignal>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
+#include <utility>
 
 #include "os.h"
 
@@ -25,6 +26,10 @@ FlockWaiter::~FlockWaiter() {
 }
 
 int FlockWaiter::spawn() {
+  auto flock = EndableFlock::make();
+  int error = flock->prepare(failedCall_);
+  if (error != 0) return error;
+  flock_ = std::move(flock);
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, kStackSize);
@@ -33,10 +38,12 @@ int FlockWaiter::spawn() {
   sigset_t before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  const int error = pthread_create(&thread_, &attributes, &FlockWaiter::main, this);
+  failedCall_ = "pthread_create";
+  error = pthread_create(&thread_, &attributes, &FlockWaiter::main, this);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   pthread_attr_destroy(&attributes);
   spawned_ = error == 0;
+  if (!spawned_) flock_.reset();
   return error;
 }
 
@@ -74,11 +81,11 @@ bool FlockWaiter::cancel() {
       return true;
     }
   }
-  // Picked up: from here on the thread can only leave, killed in flock or by seeing calledOff before or after it. It takes
-  // none of the caller's locks on that way, so the join may happen under them.
-  endThread(thread_, leaving_);
+  // Picked up: from here on the thread can only leave, ended in flock_ or by seeing calledOff before or after it. It takes none of
+  // the caller's locks on that way, so the join may happen under them.
+  flock_->end(thread_);
+  flock_.reset();
   spawned_ = false;
-  leaving_.store(false);
   phase_.store(Phase::idle);
   return true;
 }
@@ -105,6 +112,7 @@ void FlockWaiter::run() {
       const bool busy = wake_.wait_for(lock, kIdleLimit, [this] { return job_ >= 0 || stop_; });
       if (stop_) return;
       if (!busy) {
+        flock_.reset();
         expired_ = true;
         return;
       }
@@ -113,15 +121,12 @@ void FlockWaiter::run() {
     }
     client_.beforeFlock(*this);
     int error = EINTR;
-    while (error == EINTR && !isCalledOff()) error = interruptibleFlock(fd);
+    while (error == EINTR && !isCalledOff()) error = flock_->lock(fd);
     // The caller may wait for ending_ with all its locks held: from here on this thread waits for none of them.
     std::lock_guard<std::mutex> lock(ending_);
     error_ = error;
     Phase expected = Phase::waiting;
-    if (!phase_.compare_exchange_strong(expected, Phase::ended)) {
-      leaving_.store(true);
-      return;
-    }
+    if (!phase_.compare_exchange_strong(expected, Phase::ended)) return;
     client_.flockEnded(error);
   }
 }

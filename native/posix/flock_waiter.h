@@ -6,7 +6,10 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
+
+#include "endable_flock.h"
 
 namespace os_mutex {
 
@@ -27,8 +30,9 @@ class FlockWaiter {
   FlockWaiter(const FlockWaiter&) = delete;
   FlockWaiter& operator=(const FlockWaiter&) = delete;
 
-  // Begins to wait for a lock on `fd`. 0, or the errno of a thread that could not be started.
+  // Begins to wait for a lock on `fd`. 0, or errno where no thread could be started; failedCall() names the call that failed.
   int start(int fd);
+  const char* failedCall() const { return failedCall_; }
   // True: called off, and no thread waits any more (whether it had got the lock is unknown: unlock). False: the wait has ended
   // by itself and flockEnded() has been called, or will be; take the outcome with finish().
   bool cancel();
@@ -48,12 +52,15 @@ class FlockWaiter {
 
   Client& client_;
   std::atomic<Phase> phase_{Phase::idle};
-  std::atomic<bool> leaving_{false};
   std::mutex ending_;  // held by the thread from before phase_ becomes ended until flockEnded() has returned
   int error_ = 0;      // written under ending_, read after it
 
   pthread_t thread_{};
   bool spawned_ = false;  // caller's: thread_ is to be joined
+  // The thread's, so as old as it. The caller makes it before the thread starts and removes it after the thread was joined; a
+  // thread that expires removes it itself, since it may own a descriptor.
+  std::unique_ptr<EndableFlock> flock_;
+  const char* failedCall_ = "";  // caller's
 
   std::mutex mutex_;  // guards what follows, between caller and thread
   std::condition_variable wake_;

@@ -23,8 +23,7 @@ constexpr mode_t kUserDirectoryMode = 0700;
 constexpr int kAttempts = 100;  // rounds of a file that vanishes or appears between two calls
 
 bool fail(Failure& failure, FailureKind kind, int error, const char* call, const std::string& path) {
-  const bool noDescriptors = kind == FailureKind::system && (error == EMFILE || error == ENFILE);
-  failure = {noDescriptors ? FailureKind::noDescriptors : kind, error, call, path};
+  failure = {kind == FailureKind::system ? failureKindOf(error) : kind, error, call, path};
   return false;
 }
 

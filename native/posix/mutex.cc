@@ -112,7 +112,7 @@ bool PosixMutex::startWait(Failure& failure) {
   const int error = waiter_.start(file.fd());
   if (error == 0) return true;
   waiting_.reset();
-  failure = {FailureKind::system, error, "pthread_create", location_.path};
+  failure = {failureKindOf(error), error, waiter_.failedCall(), location_.path};
   return false;
 }
 

@@ -1,15 +1,20 @@
 // What Linux and macOS do differently under the POSIX files: os_linux.cc and os_darwin.cc.
 #pragma once
 
-#include <pthread.h>
 #include <sys/stat.h>
 
-#include <atomic>
+#include <cerrno>
+
 #include <string>
 
 #include "lock_file.h"
 
 namespace os_mutex {
+
+// Of a system call that failed with this errno.
+inline FailureKind failureKindOf(int error) {
+  return error == EMFILE || error == ENFILE ? FailureKind::noDescriptors : FailureKind::system;
+}
 
 // Makes a file of this mode, which `fill` writes before it has a name, and which has no other name before. 0 or errno: EEXIST when
 // something is there, ENOTSUP where there is no such way.
@@ -32,18 +37,10 @@ enum class KernelWord { held, free, unknown };
 // Whether somebody holds a flock on the file, without taking it. `pid`: the owner, where the kernel tells, else 0.
 KernelWord askKernel(int fd, const struct stat& file, long& pid);
 
-// flock(fd, LOCK_EX) on the calling thread, in such a way that endThread() can end it at any moment. 0 or errno;
-// EINTR: woken for no reason of the lock's.
-int interruptibleFlock(int fd);
-
 // Takes disk blocks for what `bytes` bytes from the file's beginning need beyond what it has, and leaves its size. 0 or errno.
 int takeBlocks(int fd, off_t bytes);
 
 // Shown by debuggers and `ps -L`.
 void nameThisThread(const char* name);
-
-// Ends a thread that is in interruptibleFlock or about to enter it, and joins it. The thread may have got the lock all
-// the same: the caller unlocks. `leaving`: set by the thread once it needs no more interruption.
-void endThread(pthread_t thread, const std::atomic<bool>& leaving);
 
 }  // namespace os_mutex

@@ -1,46 +1,17 @@
 #include "os.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
+#include <pthread.h>
 #include <sys/mount.h>
 #include <sys/stdio.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <csignal>
-#include <cstring>
 #include <string>
 
 #include "../platform_mutex.h"
 
 namespace os_mutex {
-namespace {
-
-// flock is no cancellation point on macOS, so only a signal with a handler that is not SA_RESTART gets a thread out of it.
-// SIGURG: ignored by default, and used by neither Node nor libuv. It is sent to the waiter's thread alone.
-constexpr int kWakeSignal = SIGURG;
-constexpr useconds_t kResendUs = 200;
-
-void wake(int) {}
-
-// A handler that the user's process has installed stays: pthread_kill then runs it as well, on the waiter's thread.
-// Only where it was left at its default do we set ours.
-void installHandler() {
-  static const bool installed = [] {
-    struct sigaction action;
-    sigaction(kWakeSignal, nullptr, &action);
-    if ((action.sa_flags & SA_SIGINFO) == 0 && (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)) {
-      action = {};
-      action.sa_handler = wake;
-    }
-    action.sa_flags &= ~SA_RESTART;
-    return sigaction(kWakeSignal, &action, nullptr) == 0;
-  }();
-  (void)installed;
-}
-
-}  // namespace
-
 int createWhole(const std::string&, mode_t, void (*)(int)) { return ENOTSUP; }
 
 int renameNoReplace(const char* from, const char* to) {
@@ -75,28 +46,7 @@ KernelWord askKernel(int fd, const struct stat&, long& pid) {
   return KernelWord::held;
 }
 
-int interruptibleFlock(int fd) {
-  installHandler();
-  sigset_t signals;
-  sigset_t before;
-  sigemptyset(&signals);
-  sigaddset(&signals, kWakeSignal);
-  pthread_sigmask(SIG_UNBLOCK, &signals, &before);
-  const int error = ::flock(fd, LOCK_EX) == 0 ? 0 : errno;
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return error;
-}
-
 void nameThisThread(const char* name) { pthread_setname_np(name); }
-
-// A signal that comes just before the call is lost, so it is sent again until the thread says that it is past it.
-void endThread(pthread_t thread, const std::atomic<bool>& leaving) {
-  while (!leaving.load()) {
-    pthread_kill(thread, kWakeSignal);
-    ::usleep(kResendUs);
-  }
-  pthread_join(thread, nullptr);
-}
 
 int takeBlocks(int fd, off_t bytes) {
   struct stat file;

@@ -4,7 +4,7 @@
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <linux/stat.h>
-#include <sys/file.h>
+#include <pthread.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -78,21 +78,6 @@ bool shieldFromCleaners(int fd, const struct stat& file, bool on) {
   return ::fchmod(fd, on ? mode | S_ISVTX : mode) == 0;
 }
 
-// The wait is ended by asynchronous cancellation. It needs no signal handler in the user's process (the C library has
-// one of its own for this), and no interleaving loses it: a request that comes before the call, in it, or after it ends the
-// thread as soon as cancellation is enabled. The window holds one system call and owns nothing that would need unwinding.
-// First enabled, then asynchronous: musl looks for a pending request only when the type changes.
-int interruptibleFlock(int fd) {
-  int ignored;
-  pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &ignored);
-  // NOLINTNEXTLINE(cert-pos47-c, concurrency-thread-canceltype-asynchronous)
-  pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &ignored);
-  const int error = ::flock(fd, LOCK_EX) == 0 ? 0 : errno;
-  pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &ignored);
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &ignored);
-  return error;
-}
-
 // Not posix_fallocate: where the file system can't, the C library writes zeros instead, over what another descriptor writes at the time.
 int takeBlocks(int fd, off_t bytes) {
   int error = 0;
@@ -103,11 +88,6 @@ int takeBlocks(int fd, off_t bytes) {
 }
 
 void nameThisThread(const char* name) { pthread_setname_np(pthread_self(), name); }
-
-void endThread(pthread_t thread, const std::atomic<bool>&) {
-  pthread_cancel(thread);
-  pthread_join(thread, nullptr);
-}
 
 const char* unsafeFileSystem(const std::string& directory) {
   struct statfs status;

@@ -1,0 +1,67 @@
+// Linux: the thread is cancelled. It needs no signal handler in the user's process (the C library has one for this), and no
+// interleaving loses the request: whether it comes before the call, in it or after it, the thread ends as soon as cancellation is
+// enabled. Only one system call runs while it is enabled, and that owns nothing that must be unwound.
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+
+#include "endable_flock.h"
+#include "lock_file.h"
+
+namespace os_mutex {
+namespace {
+
+// musl does not know this question and unwinds nothing.
+bool isGlibc() { return ::confstr(_CS_GNU_LIBC_VERSION, nullptr, 0) > 0; }
+
+// glibc ends a cancelled thread with the unwinder of this library, loads it when the first thread is cancelled, and calls
+// abort() if it can't: https://sourceware.org/git/?p=glibc.git;a=blob;f=nptl/pthread_cancel.c
+// Node is linked with it, Bun is not. Once loaded it stays, and is found without opening a file.
+int loadUnwinder() {
+  static std::atomic<bool> loaded{!isGlibc()};
+  if (loaded.load()) return 0;
+  if (::dlopen("libgcc_s.so.1", RTLD_NOW | RTLD_LOCAL) != nullptr) {
+    loaded.store(true);
+    return 0;
+  }
+  // dlopen gives no errno. The likely one can be asked for: is a descriptor left?
+  const Descriptor probe(::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const bool isFull = !probe && (errno == EMFILE || errno == ENFILE);
+  return isFull ? errno : ENOTSUP;
+}
+
+class CancellableFlock final : public EndableFlock {
+ public:
+  int prepare(const char*& call) override {
+    call = "dlopen(\"libgcc_s.so.1\")";
+    return loadUnwinder();
+  }
+
+  // First enabled, then asynchronous: musl looks for a pending request only when the type changes.
+  int lock(int fd) override {
+    int ignored;
+    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &ignored);
+    // NOLINTNEXTLINE(cert-pos47-c, concurrency-thread-canceltype-asynchronous)
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &ignored);
+    const int error = ::flock(fd, LOCK_EX) == 0 ? 0 : errno;
+    pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &ignored);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &ignored);
+    return error;
+  }
+
+  void end(pthread_t thread) override {
+    pthread_cancel(thread);
+    pthread_join(thread, nullptr);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<EndableFlock> EndableFlock::make() { return std::make_unique<CancellableFlock>(); }
+
+}  // namespace os_mutex
