@@ -81,7 +81,7 @@ active proctype patient() {
 #endif
      /* Who has marked the file while it has its place is seen by all who come until it leaves. */
      assert(queued);
-     /* native/posix/os_linux.cc: interruptibleFlock */
+     /* native/posix/endable_flock_linux.cc: lock */
      atomic { locked == nobody -> locked = waiter }
      assert(queued);
      /* native/posix/courtesy.cc: Courtesy::leaveQueue */

@@ -298,7 +298,7 @@ end_warm:
   :: atomic { job != NONE -> fd = job; job = NONE }
   :: atomic { job == NONE -> expired = true } /* its idle time is over */ goto leave
   fi;
-  /* native/posix/os_linux.cc: interruptibleFlock. A cancellation strikes before, in or after the call. */
+  /* native/posix/endable_flock_linux.cc: lock. A cancellation strikes before, in or after the call. */
   if
   :: phase == calledOff -> goto settle
   :: phase != calledOff

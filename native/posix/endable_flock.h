@@ -13,15 +13,15 @@ class EndableFlock {
   static std::unique_ptr<EndableFlock> make();
   virtual ~EndableFlock() = default;
 
-  // Gets everything that lock() and end() need, before the thread starts: neither of them may find that it is missing. 0 or
-  // errno; then `call` names the call that failed.
+  // Gets everything that lock() and end() need, before the thread starts: neither of them may find that it is missing.
+  // 0 or errno; then `call` names the call that failed.
   virtual int prepare(const char*& call) = 0;
 
   // Waits for the lock. The thread runs with cancellation disabled. 0 or errno; EINTR: the wait ended without a reason.
   virtual int lock(int fd) = 0;
 
-  // Ends a thread that is in lock(), is about to call it or has left it, and joins it. The thread calls lock() at most once
-  // more. It may have got the lock all the same: the caller unlocks.
+  // Ends a thread that is in lock(), is about to call it or has left it, and joins it. The thread calls lock() at most
+  // once more. It may have got the lock all the same: the caller unlocks.
   virtual void end(pthread_t thread) = 0;
 };
 

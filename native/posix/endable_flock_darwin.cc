@@ -1,17 +1,17 @@
-// macOS: the thread waits for an event, not in flock, which is no cancellation point there. A signal would get it out of flock
-// only as long as nobody else changes the signal's handler. kqueue reports each unlock of a file (NOTE_FUNLOCK: by flock(LOCK_UN)
-// or by the last close, so by the owner's death, too), and EVFILT_USER ends the wait.
+// macOS: the thread waits for an event, not in flock, which is no cancellation point there. A signal would get it out
+// of flock only as long as nobody else changes the signal's handler. kqueue reports each unlock of a file
+// (NOTE_FUNLOCK: by flock(LOCK_UN) or by the last close, so by the owner's death, too), and EVFILT_USER ends the wait.
 //
 // No unlock is missed. The kernel frees the lock and then posts the event (VNOP_ADVLOCK in xnu's bsd/vfs/kpi_vfs.c):
 //   1. The waiter registers. 2. It tries: busy, so the owner unlocks after 1. 3. The owner unlocks: the event is posted.
 //   4. The waiter waits for events: it gets this one, which the queue keeps if 3 came before 4. 5. It tries again.
 //   An unlock between 1 and 2 posts an event as well. It costs one more try.
 //   An unlock between 4 and 5 is seen by 5, or posts the next event: EV_CLEAR resets the state when 4 takes the event.
-// No end is missed. Nothing resets the event of EVFILT_USER: whether it comes before lock(), in it or after it, the next
-// wait for events returns at once.
+// No end is missed. Nothing resets the event of EVFILT_USER: whether it comes before lock(), in it or after it, the
+// next wait for events returns at once.
 //
-// An unlock wakes all waiters and hands nothing over. Who comes next is up to their tries, and to courtesy between a waiter
-// and the last owner. The kernel keeps no order among waiters in this way.
+// An unlock wakes all waiters and hands nothing over. Who comes next is up to their tries, and to courtesy between a
+// waiter and the last owner. The kernel keeps no order among waiters in this way.
 #include <fcntl.h>
 #include <sys/event.h>
 #include <sys/file.h>
@@ -25,8 +25,9 @@
 namespace os_mutex {
 namespace {
 
-// Some unlocks post no event: of an fcntl lock, which excludes flock on macOS, a change from LOCK_EX to LOCK_SH, and, on a network file
-// system, of another machine's lock. For them the waiter tries again from time to time. Nothing else depends on it.
+// Some unlocks post no event: of an fcntl lock, which excludes flock on macOS, a change from LOCK_EX to LOCK_SH, and,
+// on a network file system, of another machine's lock. For them the waiter tries again from time to time. Nothing else
+// depends on it.
 constexpr timespec kRetryAfter = {2, 0};
 constexpr uintptr_t kEnd = 0;
 

@@ -1,6 +1,7 @@
-// Linux: the thread is cancelled. It needs no signal handler in the user's process (the C library has one for this), and no
-// interleaving loses the request: whether it comes before the call, in it or after it, the thread ends as soon as cancellation is
-// enabled. Only one system call runs while it is enabled, and that owns nothing that must be unwound.
+// Linux: the thread is cancelled. It needs no signal handler in the user's process (the C library has one for this),
+// and no interleaving loses the request: whether it comes before the call, in it or after it, the thread ends as soon
+// as cancellation is enabled. Only one system call runs while it is enabled, and that owns nothing that must be
+// unwound.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -19,9 +20,9 @@ namespace {
 // musl does not know this question and unwinds nothing.
 bool isGlibc() { return ::confstr(_CS_GNU_LIBC_VERSION, nullptr, 0) > 0; }
 
-// glibc ends a cancelled thread with the unwinder of this library, loads it when the first thread is cancelled, and calls
-// abort() if it can't: https://sourceware.org/git/?p=glibc.git;a=blob;f=nptl/pthread_cancel.c
-// Node is linked with it, Bun is not. Once loaded it stays, and is found without opening a file.
+// glibc ends a cancelled thread with the unwinder of this library, loads it when the first thread is cancelled, and
+// calls abort() if it can't: https://sourceware.org/git/?p=glibc.git;a=blob;f=nptl/pthread_cancel.c Node is linked with
+// it, Bun is not. Once loaded it stays, and is found without opening a file.
 int loadUnwinder() {
   static std::atomic<bool> loaded{!isGlibc()};
   if (loaded.load()) return 0;

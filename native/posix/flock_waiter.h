@@ -30,11 +30,12 @@ class FlockWaiter {
   FlockWaiter(const FlockWaiter&) = delete;
   FlockWaiter& operator=(const FlockWaiter&) = delete;
 
-  // Begins to wait for a lock on `fd`. 0, or errno where no thread could be started; failedCall() names the call that failed.
+  // Begins to wait for a lock on `fd`. 0, or errno where no thread could be started; failedCall() names the call that
+  // failed.
   int start(int fd);
   const char* failedCall() const { return failedCall_; }
-  // True: called off, and no thread waits any more (whether it had got the lock is unknown: unlock). False: the wait has ended
-  // by itself and flockEnded() has been called, or will be; take the outcome with finish().
+  // True: called off, and no thread waits any more (whether it had got the lock is unknown: unlock). False: the wait
+  // has ended by itself and flockEnded() has been called, or will be; take the outcome with finish().
   bool cancel();
   // Whether a wait has ended and its outcome was not taken yet.
   bool hasEnded() const { return phase_.load() == Phase::ended; }
@@ -57,8 +58,8 @@ class FlockWaiter {
 
   pthread_t thread_{};
   bool spawned_ = false;  // caller's: thread_ is to be joined
-  // The thread's, so as old as it. The caller makes it before the thread starts and removes it after the thread was joined; a
-  // thread that expires removes it itself, since it may own a descriptor.
+  // The thread's, so as old as it. The caller makes it before the thread starts and removes it after the thread was
+  // joined; a thread that expires removes it itself, since it may own a descriptor.
   std::unique_ptr<EndableFlock> flock_;
   const char* failedCall_ = "";  // caller's
 

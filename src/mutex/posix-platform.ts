@@ -49,6 +49,11 @@ function errnoName(errno: number): string {
 function fromErrno(what: string, failure: NativeFailure): MutexError {
   const cause = { cause: failure }
   const told = `${failure.syscall} on ${failure.path} failed with ${errnoName(failure.errno)}`
+  if (failure.syscall.startsWith('dlopen')) {
+    const advice =
+      'A wait on glibc needs this library, and a free descriptor to load it. Install it (Debian: libgcc-s1)'
+    return new MutexError('ERR_MUTEX_SYSTEM', `${what}${told}. ${advice}, or raise the limit of open files.`, cause)
+  }
   switch (failure.errno) {
     case os.constants.errno.EACCES:
     case os.constants.errno.EPERM:

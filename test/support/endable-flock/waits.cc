@@ -1,5 +1,6 @@
-// Waits for flocks that are granted and ended, by the addon's own FlockWaiter and EndableFlock: waits SCENARIO FILE. Prints what it saw
-// and exits with 0, or says what was wrong and exits with 1. endable-flock.ts compiles it for each kind of wait.
+// Waits for flocks that are granted and ended, by the addon's own FlockWaiter and EndableFlock: waits SCENARIO FILE.
+// Prints what it saw and exits with 0, or says what was wrong and exits with 1. endable-flock.ts compiles it for each
+// kind of wait.
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/resource.h>
@@ -178,6 +179,24 @@ void releaseByDeath() {
   granted(waiter, file);
 }
 
+// The last descriptor of the owner's is in a child. The stand-in can't see its end and posts no event, as macOS posts
+// none for some other unlocks: the waiter has to look again unasked.
+void releaseUnseen() {
+  Descriptor owner = openFile();
+  CHECK(tryLock(owner));
+  const pid_t child = ::fork();
+  while (child == 0) ::pause();
+  owner.reset();
+  const Descriptor file = openFile();
+  Waiter waiter(file);
+  waiter.letIn();
+  CHECK(waiter.isBlocked());
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  if (!waiter.comesBack()) CHECK(waiter.comesBack());
+  granted(waiter, file);
+}
+
 void endBefore() {
   const Descriptor owner = openFile(), file = openFile();
   CHECK(tryLock(owner));
@@ -224,8 +243,8 @@ class Client : public FlockWaiter::Client {
   void flockEnded(int) override {}
 };
 
-// Two descriptions take turns: one is held, the other waits, and its grant races with the end of its wait. Whoever has the lock
-// then, the other takes it after him.
+// Two descriptions take turns: one is held, the other waits, and its grant races with the end of its wait. Whoever has
+// the lock then, the other takes it after him.
 void storm() {
   constexpr int kRounds = 20000;
   Client client;
@@ -331,13 +350,13 @@ void leftovers() {
       CHECK(inheritedDescriptors() == inherited);
       CHECK(waiter.cancel());
     }
-    CHECK(openDescriptors() == descriptors);
+    // The thread that stays warm may keep one, for 5 s.
+    CHECK(openDescriptors() <= descriptors + 1);
     unlock(owner);
     CHECK(waiter.start(file.get()) == 0);
     while (!waiter.hasEnded()) std::this_thread::yield();
     CHECK(waiter.finish() == 0);
     unlock(file);
-    // The thread that stays warm keeps what it needs; after its 5 s nothing.
     const auto until = Clock::now() + milliseconds(15000);
     while (openDescriptors() != descriptors && Clock::now() < until) std::this_thread::sleep_for(milliseconds(50));
     CHECK(openDescriptors() == descriptors);
@@ -349,7 +368,8 @@ void leftovers() {
   }
 }
 
-// A process without a free descriptor: the wait can't begin, says which call failed, and can begin when there is one again.
+// A process without a free descriptor: the wait can't begin, says which call failed, and can begin when there is one
+// again.
 void noDescriptors() {
   Client client;
   FlockWaiter waiter(client);
@@ -389,9 +409,16 @@ struct Scenario {
   void (*run)();
 };
 const Scenario scenarios[] = {
-    {"release-by-call", releaseByCall}, {"release-by-close", releaseByClose}, {"release-by-death", releaseByDeath},
-    {"end-before", endBefore},          {"end-inside", endInside},            {"end-after", endAfter},
-    {"storm", storm},                   {"hand-over", handOver},              {"leftovers", leftovers},
+    {"release-by-call", releaseByCall},
+    {"release-by-close", releaseByClose},
+    {"release-by-death", releaseByDeath},
+    {"release-unseen", releaseUnseen},
+    {"end-before", endBefore},
+    {"end-inside", endInside},
+    {"end-after", endAfter},
+    {"storm", storm},
+    {"hand-over", handOver},
+    {"leftovers", leftovers},
     {"no-descriptors", noDescriptors},
 };
 

@@ -1,9 +1,10 @@
-// kqueue(2) for Linux, as far as endable_flock_darwin.cc goes. Stricter than macOS, so that what holds here holds there: an event is
-// posted only for a real unlock (macOS posts more), and an event of a queue that nobody waits on wakes nobody.
+// kqueue(2) for Linux, as far as endable_flock_darwin.cc goes. Stricter than macOS, so that what holds here holds
+// there: an event is posted only for a real unlock (macOS posts more), and an event of a queue that nobody waits on
+// wakes nobody.
 //
-// The calls of this program to flock, close and dup come here first, since an executable's functions go before the C library's. An
-// unlock is one of a description that had the lock: by LOCK_UN, or by the close of its last descriptor. The locks of other processes
-// are watched in /proc/locks.
+// The calls of this program to flock, close and dup come here first, since an executable's functions go before the C
+// library's. An unlock is one of a description that had the lock: by LOCK_UN, or by the close of its last descriptor.
+// The locks of other processes are watched in /proc/locks.
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/event.h>

@@ -1,0 +1,62 @@
+// The wait for a flock that another thread can end, without JavaScript around it: Linux's, and macOS's by its real kqueue or, on Linux,
+// by a stand-in.
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, realpathSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, suite, test } from 'node:test'
+import { compileWaits, ifCompilable, kinds, runScenario } from '../support/endable-flock/compile.ts'
+
+const promises = {
+  'release-by-call': 'a wait gets the lock when its owner unlocks, on whichever thread',
+  'release-by-close': "a wait gets the lock with the owner's last descriptor, and not before",
+  'release-by-death': 'a wait gets the lock when the process of its owner is killed',
+  'release-unseen': 'a wait gets the lock some seconds after an unlock that the kernel does not report',
+  'end-before': 'a wait that is ended before it begins leaves no thread and no lock',
+  'end-inside': 'a wait that is ended while it is blocked leaves no thread and no lock',
+  'end-after': 'a wait that is ended after it got the lock leaves the lock to who ended it, and no thread',
+  storm: 'of 20,000 grants that race with the end of the wait none is lost, and none comes late',
+  'hand-over': 'of 20,000 unlocks among four waiters none is missed',
+  leftovers: 'waits leave no descriptor, hand none on to other programs, and change the action of no signal',
+}
+
+for (const kind of kinds) {
+  const standsIn = kind === process.platform ? '' : ', with a stand-in for its kernel'
+  suite(`the wait of ${kind}${standsIn}`, ifCompilable, () => {
+    let folder = ''
+    let program = ''
+    before(() => {
+      folder = realpathSync(mkdtempSync(join(tmpdir(), 'os-mutex-test-')))
+      program = compileWaits(kind, folder)
+    })
+    after(() => rmSync(folder, { recursive: true, force: true }))
+
+    for (const [scenario, promise] of Object.entries(promises)) {
+      test(promise, async () => {
+        await runScenario(program, scenario, join(folder, scenario))
+      })
+    }
+
+    test('without a descriptor left a wait does not begin, says which call failed, and begins when there is one', async () => {
+      const missing = {
+        linux: needsUnwinder() ? 'dlopen("libgcc_s.so.1"): EMFILE' : ': Success',
+        darwin: 'kqueue: EMFILE',
+      }
+      const said = await runScenario(program, 'no-descriptors', join(folder, 'no-descriptors'))
+      assert.ok(said.endsWith(missing[kind]), said)
+    })
+
+    test('no signal ends a wait: no call that sends one is in the program', () => {
+      const undefinedSymbols = execFileSync('nm', ['-u', program], { encoding: 'utf8' })
+      const calls = undefinedSymbols.match(/\b_?(pthread_kill|tgkill|signal|sigqueue|pthread_sigqueue)\b/g)
+      assert.equal(calls, null)
+    })
+  })
+}
+
+/** glibc alone: see endable_flock_linux.cc. */
+function needsUnwinder(): boolean {
+  const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } }
+  return report.header?.glibcVersionRuntime !== undefined
+}
