@@ -16,17 +16,20 @@ class AsyncRequest final : public Request {
 
 }  // namespace
 
-void Doorbell::open(napi_threadsafe_function function) { function_ = function; }
+void Doorbell::open(napi_threadsafe_function function) {
+  Guard guard(mutex_);
+  function_ = function;
+}
 
 void Doorbell::ring(Hold hold) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  Guard guard(mutex_);
   if (function_ == nullptr) return;
   // NOLINTNEXTLINE(performance-no-int-to-ptr): the number itself travels, and nobody looks through it.
   napi_call_threadsafe_function(function_, reinterpret_cast<void*>(static_cast<uintptr_t>(hold)), napi_tsfn_nonblocking);
 }
 
 void Doorbell::close() {
-  std::lock_guard<std::mutex> lock(mutex_);
+  Guard guard(mutex_);
   function_ = nullptr;
 }
 

@@ -7,10 +7,10 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <set>
 
 #include "process_mutex.h"
+#include "sync.h"
 
 namespace os_mutex {
 
@@ -25,8 +25,8 @@ class Doorbell {
   void close();
 
  private:
-  std::mutex mutex_;  // held while ringing, so that close() cannot pull the function away from under it
-  napi_threadsafe_function function_ = nullptr;
+  Mutex mutex_;  // held while ringing, so that close() cannot pull the function away from under it
+  napi_threadsafe_function function_ GUARDED_BY(mutex_) = nullptr;
 };
 
 class Environment {

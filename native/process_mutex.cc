@@ -10,8 +10,8 @@ namespace os_mutex {
 namespace {
 
 struct Registry {
-  std::mutex mutex;
-  std::map<std::string, std::weak_ptr<ProcessMutex>> entries;
+  Mutex mutex;
+  std::map<std::string, std::weak_ptr<ProcessMutex>> entries GUARDED_BY(mutex);
 };
 
 // Shared by all environments of the process. Never destroyed: at exit, threads may still be on their way out of it.
@@ -35,7 +35,7 @@ Hold nextHold() {
 
 std::shared_ptr<ProcessMutex> ProcessMutex::at(const MutexLocation& location) {
   Registry& all = registry();
-  std::lock_guard<std::mutex> lock(all.mutex);
+  Guard guard(all.mutex);
   std::weak_ptr<ProcessMutex>& entry = all.entries[location.path];
   std::shared_ptr<ProcessMutex> found = entry.lock();
   if (!found) {
@@ -50,19 +50,19 @@ ProcessMutex::ProcessMutex(const MutexLocation& location)
 
 ProcessMutex::~ProcessMutex() {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    Guard guard(mutex_);
     if (std::exchange(waiting_, false)) platform_->cancelWait();
     if (std::exchange(awake_, false)) awakeCount--;
   }
   // By now another thread may have made a successor under the same path, whose entry stays.
   Registry& all = registry();
-  std::lock_guard<std::mutex> lock(all.mutex);
+  Guard guard(all.mutex);
   const auto entry = all.entries.find(path_);
   if (entry != all.entries.end() && entry->second.expired()) all.entries.erase(entry);
 }
 
 LockResult ProcessMutex::tryAcquire(Hold hold, std::string_view record, Acquired& acquired, Failure& failure) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  Guard guard(mutex_);
   if (isInUse()) return LockResult::busy;
   const LockResult result = tryLock(acquired, failure);
   if (result == LockResult::acquired) {
@@ -73,7 +73,7 @@ LockResult ProcessMutex::tryAcquire(Hold hold, std::string_view record, Acquired
 }
 
 void ProcessMutex::enqueue(const std::shared_ptr<Request>& request) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  Guard guard(mutex_);
   line_.push_back(request);
   nameNext();
   if (!waiting_) waitForNext();
@@ -112,7 +112,7 @@ size_t ProcessMutex::restAll(Rest which, const ProcessMutex* but) {
   std::vector<std::shared_ptr<ProcessMutex>> all;
   {
     Registry& registered = registry();
-    std::lock_guard<std::mutex> lock(registered.mutex);
+    Guard guard(registered.mutex);
     for (const auto& [path, entry] : registered.entries) {
       if (std::shared_ptr<ProcessMutex> found = entry.lock()) all.push_back(std::move(found));
     }
@@ -129,8 +129,13 @@ size_t ProcessMutex::restAll(Rest which, const ProcessMutex* but) {
 
 // True: it is idle and keeps its descriptors for now.
 bool ProcessMutex::restIf(Rest which, bool& isAwake) {
-  std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
-  if (!lock) return true;
+  if (!mutex_.tryLock()) return true;
+  const bool isKept = restLocked(which, isAwake);
+  mutex_.unlock();
+  return isKept;
+}
+
+bool ProcessMutex::restLocked(Rest which, bool& isAwake) {
   isAwake = awake_;
   if (!awake_ || isInUse()) return false;
   if (which == Rest::unused && std::exchange(used_, false)) return true;
@@ -142,7 +147,7 @@ bool ProcessMutex::restIf(Rest which, bool& isAwake) {
 
 void ProcessMutex::nameNext() {
   std::shared_ptr<Request> first = line_.empty() ? nullptr : line_.front();
-  std::lock_guard<std::mutex> lock(nextMutex_);
+  Guard guard(nextMutex_);
   next_.swap(first);
 }
 
@@ -169,7 +174,7 @@ void ProcessMutex::waitForNext() {
 void ProcessMutex::onWaitEnded() {
   std::shared_ptr<Request> first;
   {
-    std::lock_guard<std::mutex> lock(nextMutex_);
+    Guard guard(nextMutex_);
     first = next_;
   }
   if (first) first->wake();
@@ -198,7 +203,7 @@ void ProcessMutex::takeWaited(const Request* taker) {
 }
 
 Request::State ProcessMutex::deliver(Request& request, std::string_view record) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  Guard guard(mutex_);
   takeWaited(&request);
   if (request.state == Request::State::granted) {
     request.state = Request::State::delivered;
@@ -208,7 +213,7 @@ Request::State ProcessMutex::deliver(Request& request, std::string_view record) 
 }
 
 bool ProcessMutex::cancel(const std::shared_ptr<Request>& request, bool takeBack) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  Guard guard(mutex_);
   takeWaited();
   if (request->state == Request::State::granted && takeBack) {
     request->state = Request::State::ended;
@@ -229,12 +234,12 @@ bool ProcessMutex::cancel(const std::shared_ptr<Request>& request, bool takeBack
 }
 
 void ProcessMutex::release(Hold hold, Release how) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  Guard guard(mutex_);
   if (hold != 0 && hold == owner_) unlock(how);
 }
 
 void ProcessMutex::giveBack(Hold hold, const Acquired& acquired) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  Guard guard(mutex_);
   if (hold == 0 || hold != owner_) return;
   if (acquired.abandoned) platform_->writeRecord(acquired.previousOwner);
   unlock(acquired.abandoned ? Release::abandoned : Release::clean);
@@ -248,32 +253,32 @@ void ProcessMutex::unlock(Release how) {
 }
 
 void ProcessMutex::report(Hold hold, std::string_view record) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  Guard guard(mutex_);
   if (hold != 0 && hold == owner_) platform_->writeRecord(record);
 }
 
 bool ProcessMutex::owns(Hold hold) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  Guard guard(mutex_);
   return hold != 0 && hold == owner_;
 }
 
 bool ProcessMutex::isLost(Hold hold) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  Guard guard(mutex_);
   return hold != 0 && hold == owner_ && platform_->isLost();
 }
 
 void ProcessMutex::keepYoung(Hold hold, std::string_view record) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  Guard guard(mutex_);
   if (hold != 0 && hold == owner_) platform_->keepYoung(record);
 }
 
 bool ProcessMutex::snapshot(MutexSnapshot& snapshot, Failure& failure) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  Guard guard(mutex_);
   return platform_->snapshot(snapshot, failure);
 }
 
 Failure ProcessMutex::recordFailure() {
-  std::lock_guard<std::mutex> lock(mutex_);
+  Guard guard(mutex_);
   return platform_->recordFailure();
 }
 

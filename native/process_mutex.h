@@ -5,10 +5,10 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <string>
 
 #include "platform_mutex.h"
+#include "sync.h"
 
 namespace os_mutex {
 
@@ -74,29 +74,30 @@ class ProcessMutex final : private PlatformMutex::Listener {
   enum class Rest { unused, idle };  // not used since the last look, or just not in use now
   static size_t restAll(Rest which, const ProcessMutex* but);
   bool restIf(Rest which, bool& isAwake);
-  void use();
-  bool isInUse() const { return owner_ != 0 || waiting_ || !line_.empty(); }
-  LockResult tryLock(Acquired& acquired, Failure& failure);
-  bool startWait(Failure& failure);
+  bool restLocked(Rest which, bool& isAwake) REQUIRES(mutex_);
+  void use() REQUIRES(mutex_);
+  bool isInUse() const REQUIRES(mutex_) { return owner_ != 0 || waiting_ || !line_.empty(); }
+  LockResult tryLock(Acquired& acquired, Failure& failure) REQUIRES(mutex_);
+  bool startWait(Failure& failure) REQUIRES(mutex_);
 
   void onWaitEnded() override;
-  void takeWaited(const Request* taker = nullptr);
-  void waitForNext();
-  void nameNext();
-  void unlock(Release how);
+  void takeWaited(const Request* taker = nullptr) REQUIRES(mutex_);
+  void waitForNext() REQUIRES(mutex_);
+  void nameNext() REQUIRES(mutex_);
+  void unlock(Release how) REQUIRES(mutex_);
 
   const std::string path_;
-  std::mutex mutex_;  // guards all below and every call into platform_
-  std::deque<std::shared_ptr<Request>> line_;
-  Hold owner_ = 0;  // the acquisition that has the lock, delivered or not
-  bool waiting_ = false;  // the platform waits for the first in line
-  bool awake_ = false;    // the platform may have something to give back
-  bool used_ = false;     // since the last look of restIdle()
+  Mutex mutex_;
+  std::deque<std::shared_ptr<Request>> line_ GUARDED_BY(mutex_);
+  Hold owner_ GUARDED_BY(mutex_) = 0;          // the acquisition that has the lock, delivered or not
+  bool waiting_ GUARDED_BY(mutex_) = false;    // the platform waits for the first in line
+  bool awake_ GUARDED_BY(mutex_) = false;      // the platform may have something to give back
+  bool used_ GUARDED_BY(mutex_) = false;       // since the last look of restIdle()
 
-  std::mutex nextMutex_;  // guards next_ alone, and is never held across a call
-  std::shared_ptr<Request> next_;  // the first in line, for the platform's thread
+  Mutex nextMutex_;  // never held across a call
+  std::shared_ptr<Request> next_ GUARDED_BY(nextMutex_);  // the first in line, for the platform's thread
 
-  std::unique_ptr<PlatformMutex> platform_;  // last: its threads call back into the rest
+  std::unique_ptr<PlatformMutex> platform_ PT_GUARDED_BY(mutex_);  // last: its threads call back into the rest
 };
 
 }  // namespace os_mutex

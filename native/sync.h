@@ -26,6 +26,7 @@
 #define EXCLUDES(...) THREAD_SAFETY(locks_excluded(__VA_ARGS__))
 #define ACQUIRE(...) THREAD_SAFETY(acquire_capability(__VA_ARGS__))
 #define RELEASE(...) THREAD_SAFETY(release_capability(__VA_ARGS__))
+#define TRY_ACQUIRE(...) THREAD_SAFETY(try_acquire_capability(__VA_ARGS__))
 
 namespace os_mutex {
 
@@ -36,6 +37,7 @@ class CAPABILITY("mutex") Mutex {
   Mutex(const Mutex&) = delete;
   Mutex& operator=(const Mutex&) = delete;
   void lock() ACQUIRE() { native_.lock(); }
+  bool tryLock() TRY_ACQUIRE(true) { return native_.tryLock(); }
   void unlock() RELEASE() { native_.unlock(); }
 
  private:

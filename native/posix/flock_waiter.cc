@@ -18,10 +18,10 @@ constexpr size_t kStackSize = size_t{256} * 1024;  // glibc takes the static TLS
 FlockWaiter::~FlockWaiter() {
   if (!spawned_) return;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    Guard guard(mutex_);
     stop_ = true;
   }
-  wake_.notify_one();
+  wake_.notifyOne();
   pthread_join(thread_, nullptr);
 }
 
@@ -48,7 +48,7 @@ int FlockWaiter::spawn() {
 }
 
 int FlockWaiter::start(int fd) {
-  std::unique_lock<std::mutex> lock(mutex_);
+  Guard guard(mutex_);
   if (expired_) {
     // Its last step under mutex_ is behind it, so the join is short.
     pthread_join(thread_, nullptr);
@@ -57,7 +57,7 @@ int FlockWaiter::start(int fd) {
   job_ = fd;
   phase_.store(Phase::waiting);
   if (spawned_) {
-    wake_.notify_one();
+    wake_.notifyOne();
     return 0;
   }
   const int error = spawn();
@@ -74,7 +74,7 @@ bool FlockWaiter::cancel() {
   {
     // Not picked up yet: the thread wakes from its idleness, or is on its way from the wait before. It is in nothing
     // that could be interrupted; taking the job back is enough.
-    std::lock_guard<std::mutex> lock(mutex_);
+    Guard guard(mutex_);
     if (job_ >= 0) {
       job_ = -1;
       phase_.store(Phase::idle);
@@ -91,7 +91,7 @@ bool FlockWaiter::cancel() {
 }
 
 int FlockWaiter::finish() {
-  std::lock_guard<std::mutex> lock(ending_);
+  Guard guard(ending_);
   phase_.store(Phase::idle);
   return error_;
 }
@@ -104,26 +104,26 @@ void* FlockWaiter::main(void* self) {
   return nullptr;
 }
 
+int FlockWaiter::nextJob() {
+  Guard guard(mutex_);
+  const auto deadline = Condition::Clock::now() + kIdleLimit;
+  while (job_ < 0 && !stop_ && wake_.waitUntil(mutex_, deadline)) {}
+  if (stop_) return -1;
+  if (job_ < 0) {
+    flock_.reset();
+    expired_ = true;
+    return -1;
+  }
+  return std::exchange(job_, -1);
+}
+
 void FlockWaiter::run() {
-  for (;;) {
-    int fd;
-    {
-      std::unique_lock<std::mutex> lock(mutex_);
-      const bool busy = wake_.wait_for(lock, kIdleLimit, [this] { return job_ >= 0 || stop_; });
-      if (stop_) return;
-      if (!busy) {
-        flock_.reset();
-        expired_ = true;
-        return;
-      }
-      fd = job_;
-      job_ = -1;
-    }
+  for (int fd = nextJob(); fd >= 0; fd = nextJob()) {
     client_.beforeFlock(*this);
     int error = EINTR;
     while (error == EINTR && !isCalledOff()) error = flock_->lock(fd);
     // The caller may wait for ending_ with all its locks held: from here on this thread waits for none of them.
-    std::lock_guard<std::mutex> lock(ending_);
+    Guard guard(ending_);
     error_ = error;
     Phase expected = Phase::waiting;
     if (!phase_.compare_exchange_strong(expected, Phase::ended)) return;

@@ -5,10 +5,9 @@
 #include <pthread.h>
 
 #include <atomic>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 
+#include "../sync.h"
 #include "endable_flock.h"
 
 namespace os_mutex {
@@ -49,12 +48,14 @@ class FlockWaiter {
 
   static void* main(void* self);
   void run();
+  // The next job, or -1: the thread ends.
+  int nextJob();
   int spawn();
 
   Client& client_;
   std::atomic<Phase> phase_{Phase::idle};
-  std::mutex ending_;  // held by the thread from before phase_ becomes ended until flockEnded() has returned
-  int error_ = 0;      // written under ending_, read after it
+  Mutex ending_;  // held by the thread from before phase_ becomes ended until flockEnded() has returned
+  int error_ GUARDED_BY(ending_) = 0;
 
   pthread_t thread_{};
   bool spawned_ = false;  // caller's: thread_ is to be joined
@@ -63,11 +64,11 @@ class FlockWaiter {
   std::unique_ptr<EndableFlock> flock_;
   const char* failedCall_ = "";  // caller's
 
-  std::mutex mutex_;  // guards what follows, between caller and thread
-  std::condition_variable wake_;
-  int job_ = -1;
-  bool stop_ = false;
-  bool expired_ = false;  // the thread has been idle for long and is gone
+  Mutex mutex_;  // between caller and thread
+  Condition wake_;
+  int job_ GUARDED_BY(mutex_) = -1;
+  bool stop_ GUARDED_BY(mutex_) = false;
+  bool expired_ GUARDED_BY(mutex_) = false;  // the thread has been idle for long and is gone
 };
 
 }  // namespace os_mutex

@@ -7,9 +7,9 @@
 #include <atomic>
 #include <cerrno>
 #include <map>
-#include <mutex>
 
 #include "../owner_record.h"
+#include "../sync.h"
 #include "os.h"
 
 namespace os_mutex {
@@ -37,9 +37,9 @@ std::shared_ptr<Descriptor> holdFolder(const std::string& path, Descriptor direc
     std::weak_ptr<Descriptor> directory;
     struct stat status;
   };
-  static std::mutex mutex;
+  static Mutex mutex;
   static auto* const all = std::make_unique<std::map<std::string, Held>>().release();
-  std::lock_guard<std::mutex> lock(mutex);
+  Guard guard(mutex);
   Held& held = (*all)[path];
   std::shared_ptr<Descriptor> found = held.directory.lock();
   if (!found || !isSameFile(held.status, status)) {

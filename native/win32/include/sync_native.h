@@ -10,6 +10,7 @@ namespace os_mutex {
 class NativeMutex {
  public:
   void lock() { ::AcquireSRWLockExclusive(&lock_); }
+  bool tryLock() { return ::TryAcquireSRWLockExclusive(&lock_) != 0; }
   void unlock() { ::ReleaseSRWLockExclusive(&lock_); }
 
  private:
