@@ -34,7 +34,7 @@ function explain(what: string, failure: NativeFailure): MutexError {
       )
     case 'foreignDirectory':
       return new MutexAccessError(
-        `${what}the directory ${failure.path} must be a real directory that belongs to user ${process.geteuid?.()} and that nobody else may write to. Give it back to that user (chown, chmod 700), ${ELSEWHERE}.`,
+        `${what}the directory ${failure.path} must be a real directory that belongs to user ${process.geteuid?.()} and that nobody else may write to. Have its owner or an administrator repair that (chown, chmod 700), ${ELSEWHERE}.`,
         cause,
       )
     case 'system':

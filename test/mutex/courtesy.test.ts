@@ -35,7 +35,7 @@ test('a waiter that is stopped costs the others about a tenth of their time', un
   const held = mutex.tryAcquire()
   waiter.acquire(name)
   await untilQueued(mutex.path, waiter.pid)
-  waiter.freeze()
+  await waiter.freeze()
   held?.release()
   const share = await refusedShare(mutex, 2_000)
   assert.ok(share < 0.2, `refused for ${(share * 100).toFixed(1)} % of the time`)

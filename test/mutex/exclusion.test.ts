@@ -130,7 +130,7 @@ test('an owner that stands still for long keeps its lock', withSignals, async ()
   await using folder = new LockFolder()
   const [owner, other] = await Promise.all([folder.process(), folder.process()])
   const lock = await owner.acquire(name).lock
-  owner.freeze()
+  await owner.freeze()
   await assert.rejects(other.acquire(name, { timeoutMs: 1000 }).lock, { code: 'ERR_MUTEX_TIMEOUT' })
   assert.equal((await other.query(name)).owner?.pid, owner.pid)
   owner.thaw()

@@ -1,12 +1,14 @@
 // Somebody else who uses mutexes: a child process or a worker thread, steered from a test by handshakes. What a party does
 // when it is told is in party-main.ts.
 import { type ChildProcess, fork } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import type { MutexState, OwnerInfo, ReportedProgress } from 'os-mutex'
 import { type ChildEnding, endingOf, sendTo } from './child.ts'
 import type { Scope } from './party-main.ts'
 import { started } from './start.ts'
+import { until } from './until.ts'
 import { askForeign } from './win32/foreign.ts'
 
 export interface PartyAcquireOptions {
@@ -76,6 +78,12 @@ type Transport =
   | { readonly kind: 'thread'; readonly worker: Worker }
 
 const program = new URL('./party-main.js', import.meta.url)
+
+function standsStill(pid: number): boolean {
+  return readdirSync(`/proc/${pid}/task`).every((thread) =>
+    / T \d/.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, 'latin1')),
+  )
+}
 
 export class Party {
   /** The process that it is in. */
@@ -194,10 +202,12 @@ export class Party {
   }
 
   /** SIGSTOP and its like: every thread of the process stands still, in the middle of whatever it does. */
-  freeze(): void {
+  async freeze(): Promise<void> {
     if (this.#transport.kind !== 'process') throw new Error('Only a process can be frozen')
     if (process.platform === 'win32') askForeign('freeze', String(this.pid))
     else this.#transport.process.kill('SIGSTOP')
+    // Each thread stops on its way back from the kernel, some later than others.
+    if (process.platform === 'linux') await until(`${this.pid} stands still`, () => standsStill(this.pid))
   }
 
   thaw(): void {

@@ -32,10 +32,18 @@ function compile(output: string, args: readonly string[]): void {
 export function compileWaits(kind: Wait, folder: string): string {
   const output = join(folder, `waits-${kind}`)
   const isStandIn = kind !== process.platform
-  const sources = [`endable_flock_${kind}.cc`, 'flock_waiter.cc', 'lock_file.cc', `os_${process.platform}.cc`]
+  const { platform } = process
+  const own = [
+    `endable_flock_${kind}.cc`,
+    'flock_waiter.cc',
+    'lock_file.cc',
+    `os_${platform}.cc`,
+    `sync_${platform}.cc`,
+  ]
+  const sources = [...own, '../owner_record.cc']
   compile(output, [
     ...['-std=c++17', '-fno-exceptions', '-fasynchronous-unwind-tables', 'waits.cc'],
-    ...sources.map((source) => join(posix, source)),
+    ...['-I', join(posix, 'include'), ...sources.map((source) => join(posix, source))],
     ...(isStandIn ? ['-I', 'macos', 'macos/kqueue.cc'] : []),
     // As in Bun, nothing in this program needs libgcc_s.so.1 before a thread is cancelled.
     ...(kind === 'linux' ? ['-static-libgcc', '-static-libstdc++', '-ldl'] : []),
