@@ -37,6 +37,7 @@
           "include_dirs": ["native/win32/include"],
           # Not native/win32/node_api.cc: node-gyp brings a hook of its own for Visual C++.
           "sources": [
+            "native/win32/descriptor.cc",
             "native/win32/owner_thread.cc",
             "native/win32/preallocate.cc",
             "native/win32/process_identity.cc",

@@ -2,23 +2,20 @@
 
 #include <sddl.h>
 
+#include <string>
+
+#include "descriptor.h"
+#include "handle.h"
+
 namespace os_mutex {
 namespace {
 
-// Security descriptor definition language: SY is the system, BA the administrators, CO the maker of a file, WD everybody, AC
-// all sandboxed apps (AppContainers), FA full access.
-// 0x00100001: SYNCHRONIZE | MUTEX_MODIFY_STATE, which is also the right to ask for the state.
-constexpr wchar_t kMutex[] = L"D:(A;;0x001F0001;;;SY)(A;;0x001F0001;;;BA)(A;;0x00100001;;;WD)(A;;0x00100001;;;AC)";
-// 0x0012019F: FILE_GENERIC_READ | FILE_GENERIC_WRITE, without DELETE.
-constexpr wchar_t kRecordFile[] = L"D:(A;;FA;;;SY)(A;;FA;;;BA)(A;;0x0012019F;;;WD)";
-// 0x001200AB: FILE_GENERIC_READ | FILE_GENERIC_EXECUTE | FILE_ADD_FILE, without FILE_DELETE_CHILD.
-constexpr wchar_t kLockHome[] = L"D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICIIO;FA;;;CO)(A;;0x001200AB;;;WD)";
-
 class Security {
  public:
-  explicit Security(const wchar_t* text) : attributes_{sizeof attributes_, nullptr, FALSE} {
+  explicit Security(const std::string& text) : attributes_{sizeof attributes_, nullptr, FALSE} {
     // Fails only for want of memory. The default descriptor, which serves one user, is better than no lock at all.
-    ::ConvertStringSecurityDescriptorToSecurityDescriptorW(text, SDDL_REVISION_1, &attributes_.lpSecurityDescriptor, nullptr);
+    ::ConvertStringSecurityDescriptorToSecurityDescriptorA(text.c_str(), SDDL_REVISION_1, &attributes_.lpSecurityDescriptor,
+                                                           nullptr);
   }
   SECURITY_ATTRIBUTES* get() { return &attributes_; }
 
@@ -26,20 +23,40 @@ class Security {
   SECURITY_ATTRIBUTES attributes_;  // its descriptor lives as long as the process
 };
 
+HANDLE processToken() {
+  HANDLE token = nullptr;
+  return ::OpenProcessToken(::GetCurrentProcess(), TOKEN_QUERY, &token) ? token : nullptr;
+}
+
+// The user of this process, the same whether it is elevated or not. Empty: it can't be had.
+std::string userSid() {
+  const Handle token(processToken());
+  alignas(TOKEN_USER) char bytes[sizeof(TOKEN_USER) + SECURITY_MAX_SID_SIZE];
+  DWORD size = 0;
+  char* text = nullptr;
+  if (!token || !::GetTokenInformation(token.get(), TokenUser, bytes, sizeof bytes, &size) ||
+      !::ConvertSidToStringSidA(reinterpret_cast<const TOKEN_USER*>(bytes)->User.Sid, &text)) {
+    return {};
+  }
+  std::string sid = text;
+  ::LocalFree(text);
+  return sid;
+}
+
 }  // namespace
 
 SECURITY_ATTRIBUTES* mutexSecurity() {
-  static Security security(kMutex);
+  static Security security(mutexDescriptor(userSid()));
   return security.get();
 }
 
 SECURITY_ATTRIBUTES* recordFileSecurity() {
-  static Security security(kRecordFile);
+  static Security security(kRecordFileDescriptor);
   return security.get();
 }
 
 SECURITY_ATTRIBUTES* lockHomeSecurity() {
-  static Security security(kLockHome);
+  static Security security(kLockHomeDescriptor);
   return security.get();
 }
 

@@ -25,6 +25,18 @@ for (const prefix of ['Global\\', 'Local\\']) {
       for (const trustee of ['SY', 'BA']) assert.equal(security.allowed(sddl, trustee) & take, take, sddl)
     },
   )
+
+  test(`a ${prefix} mutex of ours gives its maker's user all that CreateMutex asks for`, onWindows, async () => {
+    await using folder = new LockFolder()
+    const name = `${prefix}os-mutex-test ${randomUUID()}`
+    const party = await folder.processAtHome()
+    await party.acquire(name).lock
+    // By name, and not as an administrator or the object's owner: a plain process of an elevated maker's user is
+    // neither.
+    const sddl = askForeign('mutex-security', name)
+    assert.equal(security.allowed(sddl, askForeign('user')), security.MUTEX_ALL_ACCESS, sddl)
+    assert.equal(askForeign('open', name, security.MUTEX_ALL_ACCESS.toString(16)), 'opened')
+  })
 }
 
 test('all users may rewrite a record, and only its maker may remove it', security.withFileSecurity(), async () => {

@@ -56,6 +56,14 @@ static int keep(wchar_t** arguments) {
   return 0;
 }
 
+// "opened", or "refused ERROR". Asks for these rights, as CreateMutexEx lets a program do; CreateMutex asks for 0x1F0001.
+static int openMutex(wchar_t** arguments) {
+  if (CreateMutexExW(NULL, arguments[0], 0, wcstoul(arguments[1], NULL, 16)) != NULL) return say("opened"), 0;
+  printf("refused %lu\n", GetLastError());
+  fflush(stdout);
+  return 0;
+}
+
 static int event(wchar_t** arguments) {
   if (CreateEventW(NULL, FALSE, FALSE, arguments[0]) == NULL) return failed("CreateEvent", GetLastError());
   say("made");
@@ -94,6 +102,28 @@ static int tellSecurity(HANDLE handle, SE_OBJECT_TYPE type) {
     return failed("ConvertSecurityDescriptorToStringSecurityDescriptor", GetLastError());
   }
   say(text);
+  return 0;
+}
+
+// The user of this process, as SDDL writes it: some users have letters there.
+static int user(wchar_t** arguments) {
+  (void)arguments;
+  HANDLE token;
+  if (!OpenProcessToken(GetCurrentProcess(), TOKEN_QUERY, &token)) return failed("OpenProcessToken", GetLastError());
+  union {
+    TOKEN_USER user;
+    char bytes[sizeof(TOKEN_USER) + SECURITY_MAX_SID_SIZE];
+  } told;
+  DWORD size;
+  if (!GetTokenInformation(token, TokenUser, &told, sizeof told, &size)) return failed("GetTokenInformation", GetLastError());
+  SECURITY_DESCRIPTOR descriptor;
+  char* text;
+  if (!InitializeSecurityDescriptor(&descriptor, SECURITY_DESCRIPTOR_REVISION) ||
+      !SetSecurityDescriptorOwner(&descriptor, told.user.User.Sid, FALSE) ||
+      !ConvertSecurityDescriptorToStringSecurityDescriptorA(&descriptor, SDDL_REVISION_1, OWNER_SECURITY_INFORMATION, &text, NULL)) {
+    return failed("ConvertSecurityDescriptorToStringSecurityDescriptor", GetLastError());
+  }
+  say(text + strlen("O:"));
   return 0;
 }
 
@@ -280,6 +310,8 @@ static const struct {
 } commands[] = {
     {L"hold", 1, hold},                      // MUTEX
     {L"keep", 1, keep},                      // MUTEX
+    {L"open", 2, openMutex},                 // MUTEX RIGHTS
+    {L"user", 0, user},                      //
     {L"event", 1, event},                    // NAME
     {L"guarded", 2, guarded},                // MUTEX SDDL
     {L"guarded-file", 2, guardedFile},       // PATH SDDL

@@ -10,6 +10,7 @@ export const WRITE_DAC = 0x0004_0000
 export const WRITE_OWNER = 0x0008_0000
 export const SYNCHRONIZE = 0x0010_0000
 export const MUTEX_MODIFY_STATE = 0x0001
+export const MUTEX_ALL_ACCESS = 0x001f_0001
 export const FILE_READ_DATA = 0x0001
 export const FILE_WRITE_DATA = 0x0002
 export const FILE_ADD_FILE = 0x0002
