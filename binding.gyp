@@ -38,6 +38,7 @@
           # Not native/win32/node_api.cc: node-gyp brings a hook of its own for Visual C++.
           "sources": [
             "native/win32/descriptor.cc",
+            "native/win32/lock_home.cc",
             "native/win32/owner_thread.cc",
             "native/win32/preallocate.cc",
             "native/win32/process_identity.cc",
@@ -47,7 +48,7 @@
             "native/win32/security.cc"
           ],
           "defines": ["NOMINMAX", "UNICODE", "WIN32_LEAN_AND_MEAN", "_WIN32_WINNT=0x0A00"],
-          "libraries": ["-ladvapi32.lib"],
+          "libraries": ["-ladvapi32.lib", "-lntdll.lib"],
           # The standard library's own exceptions end the process, as elsewhere, but need their tables.
           "msvs_settings": {"VCCLCompilerTool": {"ExceptionHandling": 1, "AdditionalOptions": ["/utf-8"]}}
         }],

@@ -63,20 +63,18 @@ void EncodedRecord::appendHex(uint64_t value, size_t digits) {
 
 bool isMarkedQueued(std::string_view bytes) { return !bytes.empty() && bytes[kQueueMarkOffset] == kQueued; }
 
+bool isRecord(std::string_view bytes) {
+  if (bytes.size() < kChecksumOffset) return false;
+  uint64_t length = 0;
+  const char mark = bytes[kQueueMarkOffset];
+  const char state = bytes[kStateOffset];
+  return (mark == kQueued || mark == kNotQueued || mark == '\0') && (state == kHeld || state == kFree) &&
+         bytes.substr(kStateOffset + 1, kVersion.size()) == kVersion && parseHex(bytes.substr(kLengthOffset, kLengthDigits), length);
+}
+
 bool isMarkedHeld(std::string_view bytes) {
   return bytes.size() >= kLengthOffset && bytes[kStateOffset] == kHeld &&
          bytes.substr(kStateOffset + 1, kVersion.size()) == kVersion;
-}
-
-bool isLockFile(std::string_view bytes) {
-  if (bytes.empty()) return true;
-  uint64_t ignored = 0;
-  const char mark = bytes[kQueueMarkOffset];
-  return bytes.size() >= kHeaderSize && (mark == kQueued || mark == kNotQueued || mark == '\0') &&
-         (bytes[kStateOffset] == kHeld || bytes[kStateOffset] == kFree) &&
-         bytes.substr(kStateOffset + 1, kVersion.size()) == kVersion &&
-         parseHex(bytes.substr(kLengthOffset, kLengthDigits), ignored) &&
-         parseHex(bytes.substr(kChecksumOffset, kChecksumDigits), ignored);
 }
 
 std::string_view recordJson(std::string_view bytes) {

@@ -39,9 +39,9 @@ class EncodedRecord {
 };
 
 // These read the bytes of a lock file from its start.
-// Whether the file is ours to write into: it is empty, or begins as the layout says, whatever its text is.
-bool isLockFile(std::string_view bytes);
 bool isMarkedQueued(std::string_view bytes);
+// Whether the bytes begin as a record of ours, whatever has become of the rest.
+bool isRecord(std::string_view bytes);
 // The mark of an owner that has not released.
 bool isMarkedHeld(std::string_view bytes);
 // Empty where it is missing, torn or foreign.

@@ -89,7 +89,7 @@ bool mayWriteInto(int fd, const struct stat& status) {
   char bytes[kHeaderSize];
   const ssize_t count = ::pread(fd, bytes, sizeof bytes, 0);
   if (count == 0) return (status.st_mode & S_IWOTH) != 0;
-  return count > 0 && isLockFile({bytes, static_cast<size_t>(count)});
+  return count > 0 && isRecord({bytes, static_cast<size_t>(count)});
 }
 
 // Makes the file appear under its name with its final mode at once. With open(O_CREAT) and fchmod after it, a process

@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "../owner_record.h"
-#include "security.h"
 
 namespace os_mutex {
 namespace {
@@ -14,18 +13,14 @@ bool fail(Failure& failure, FailureKind kind, DWORD error, const char* call, con
   return false;
 }
 
-// Every user may put things where the lock home belongs, also a junction that leads elsewhere.
-bool prepareHome(const std::string& directory, Failure& failure) {
-  const std::wstring path = widePath(directory);
-  if (!::CreateDirectoryW(path.c_str(), lockHomeSecurity()) && ::GetLastError() != ERROR_ALREADY_EXISTS) {
-    return fail(failure, FailureKind::system, ::GetLastError(), "CreateDirectory", directory);
-  }
-  const DWORD attributes = ::GetFileAttributesW(path.c_str());
-  constexpr DWORD kOdd = FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_REPARSE_POINT;
-  if (attributes != INVALID_FILE_ATTRIBUTES && (attributes & kOdd) != FILE_ATTRIBUTE_DIRECTORY) {
-    return fail(failure, FailureKind::foreignDirectory, 0, "GetFileAttributes", directory);
-  }
-  return true;
+// A second name matters only for a file that was somebody's before: writing would damage it. What is empty, or bears
+// our header, is ours, and any user may give it a second name.
+bool isOurs(HANDLE file) {
+  char bytes[kRecordLimit + 1];
+  DWORD size = 0;
+  if (!::ReadFile(file, bytes, sizeof bytes, &size, nullptr) || size > kRecordLimit) return false;
+  const std::string_view content(bytes, size);
+  return isRecord(content) || content.find_first_not_of('\0') == std::string_view::npos;
 }
 
 }  // namespace
@@ -35,21 +30,16 @@ RecordFile::~RecordFile() {
 }
 
 bool RecordFile::open(const MutexLocation& location, Failure& failure) {
-  if (isOpen()) return true;
-  if (!location.ownDirectory.empty() && !prepareHome(location.ownDirectory, failure)) return false;
-  return map(OPEN_ALWAYS, location, failure);
+  return isOpen() || map(IfMissing::make, location, failure);
 }
 
 bool RecordFile::openExisting(const MutexLocation& location, Failure& failure) {
-  return isOpen() || map(OPEN_EXISTING, location, failure);
+  return isOpen() || map(IfMissing::fail, location, failure);
 }
 
-bool RecordFile::map(DWORD disposition, const MutexLocation& location, Failure& failure) {
-  // No FILE_SHARE_DELETE: a file that vanished would hide its owners from those who come later.
-  file_ = Handle(::CreateFileW(widePath(location.path).c_str(), GENERIC_READ | GENERIC_WRITE,
-                               FILE_SHARE_READ | FILE_SHARE_WRITE, recordFileSecurity(), disposition,
-                               FILE_ATTRIBUTE_NORMAL | FILE_FLAG_OPEN_REPARSE_POINT, nullptr));
-  if (!file_) return fail(failure, FailureKind::system, ::GetLastError(), "CreateFile", location.path);
+bool RecordFile::map(IfMissing ifMissing, const MutexLocation& location, Failure& failure) {
+  file_ = openInLockHome(location, ifMissing, failure);
+  if (!file_) return false;
   if (!check(location, failure)) {
     file_ = Handle();
     return false;
@@ -74,9 +64,11 @@ bool RecordFile::check(const MutexLocation& location, Failure& failure) const {
     return fail(failure, FailureKind::system, ::GetLastError(), "GetFileInformationByHandle", location.path);
   }
   if ((info.dwFileAttributes & (FILE_ATTRIBUTE_REPARSE_POINT | FILE_ATTRIBUTE_DIRECTORY)) != 0) {
-    return fail(failure, FailureKind::notRegularFile, 0, "CreateFile", location.path);
+    return fail(failure, FailureKind::notRegularFile, 0, "NtCreateFile", location.path);
   }
-  if (info.nNumberOfLinks > 1) return fail(failure, FailureKind::hardLinked, 0, "CreateFile", location.path);
+  if (info.nNumberOfLinks > 1 && !isOurs(file_.get())) {
+    return fail(failure, FailureKind::hardLinked, 0, "NtCreateFile", location.path);
+  }
   // Memory mapped from a server may vanish under the process, which would end it.
   FILE_REMOTE_PROTOCOL_INFO remote;
   if (::GetFileInformationByHandleEx(file_.get(), FileRemoteProtocolInfo, &remote, sizeof remote)) {
@@ -89,8 +81,8 @@ bool RecordFile::isMarkedHeld() const { return os_mutex::isMarkedHeld({view_, kH
 
 std::string RecordFile::read() const { return {view_, kRecordLimit}; }
 
-// The state goes first, so that a crash in between leaves a mark, with a record that its checksum disowns. Until the checksum is
-// back, the record is nobody's: a reader must not take the previous owner for the present one.
+// The state goes first, so that a crash in between leaves a mark, with a record that its checksum disowns. Until the
+// checksum is back, the record is nobody's: a reader must not take the previous owner for the present one.
 void RecordFile::writeHeld(std::string_view json) {
   const EncodedRecord record(json);
   const std::string_view bytes = record.bytes();
@@ -104,6 +96,14 @@ void RecordFile::writeHeld(std::string_view json) {
   std::memcpy(view_ + kChecksumOffset, bytes.data() + kChecksumOffset - kStateOffset, kHeaderSize - kChecksumOffset);
 }
 
-void RecordFile::writeFree() { view_[kStateOffset] = kFree; }
+// The state goes first here, too: a crash in between leaves a free record, and never a mark without its owner. Then
+// what the owner wrote is wiped, also what a longer record has left behind it: a purpose is nobody's business once its
+// work is done.
+void RecordFile::writeFree() {
+  view_[kStateOffset] = kFree;
+  std::atomic_thread_fence(std::memory_order_release);
+  std::memset(view_ + kChecksumOffset, ' ', kHeaderSize - kChecksumOffset);
+  std::memset(view_ + kHeaderSize, 0, kRecordLimit - kHeaderSize);
+}
 
 }  // namespace os_mutex

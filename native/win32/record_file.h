@@ -1,5 +1,5 @@
-// The owner record of a Win32 mutex: a file of fixed size, mapped into memory, so that a record costs no system call. The lock
-// does not depend on it: where the file can't be had, owners are not told to others, and that is all.
+// The owner record of a Win32 mutex: a file of fixed size, mapped into memory, so that a record costs no system call.
+// The lock does not depend on it: where the file can't be had, owners are not told to others, and that is all.
 #pragma once
 
 #include <string>
@@ -7,6 +7,7 @@
 
 #include "../platform_mutex.h"
 #include "handle.h"
+#include "lock_home.h"
 
 namespace os_mutex {
 
@@ -17,8 +18,8 @@ class RecordFile {
   RecordFile(const RecordFile&) = delete;
   RecordFile& operator=(const RecordFile&) = delete;
 
-  // Opens or makes the file, refusing everything that is not a plain file of our own kind. Keeps it open: while it is mapped
-  // nobody can shorten or remove it.
+  // Opens or makes the file, refusing everything that is not a plain file of our own kind. Keeps it open: while it is
+  // mapped nobody can shorten or remove it.
   bool open(const MutexLocation& location, Failure& failure);
   // The same, but makes nothing.
   bool openExisting(const MutexLocation& location, Failure& failure);
@@ -28,10 +29,11 @@ class RecordFile {
   // The bytes as they are now, copied: others may write at any time.
   std::string read() const;
   void writeHeld(std::string_view json);
+  // Also wipes what the owner wrote.
   void writeFree();
 
  private:
-  bool map(DWORD disposition, const MutexLocation& location, Failure& failure);
+  bool map(IfMissing ifMissing, const MutexLocation& location, Failure& failure);
   bool check(const MutexLocation& location, Failure& failure) const;
 
   Handle file_;

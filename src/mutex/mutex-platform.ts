@@ -22,6 +22,8 @@ export interface MutexLocation {
 export interface MutexPlatform {
   readonly defaultHome: string
   locate(name: ParsedName, home: LockHome): MutexLocation
+  /** The system's name of an error code. */
+  errorName(errno: number): string
   /** Puts a failed system call into words: what it means for the user, and what to do. `what` begins the message. */
   explain(what: string, failure: NativeFailure): MutexError | TypeError
   /** Why mutexes in `directory` may exclude fewer than their users expect, for a warning. */

@@ -94,4 +94,4 @@ function warningOf(directory: string): { code: string; message: string } | undef
   }
 }
 
-export const posixPlatform: MutexPlatform = { defaultHome: '/tmp', locate, explain, warningOf }
+export const posixPlatform: MutexPlatform = { defaultHome: '/tmp', locate, errorName: errnoName, explain, warningOf }

@@ -1,8 +1,23 @@
-// A mutex whose owner records can't be kept locks as well as any (only Windows has it: there the lock is no file).
+// A mutex whose owner records can't be kept locks as well as any other.
 import path from 'node:path'
 import type { NativeFailure } from './addon.ts'
+import { platform } from './platform.ts'
 
 const warned = new Set<string>()
+
+/** What stands in the way, as the middle of a sentence. */
+function reason({ kind, syscall, errno, path }: NativeFailure): string {
+  switch (kind) {
+    case 'notRegularFile':
+      return `${path} is a link, directory or device`
+    case 'hardLinked':
+      return `${path} has a second name (hard link) and holds what no mutex wrote`
+    case 'foreignDirectory':
+      return 'it is a link or no directory, or it became one meanwhile'
+    case 'system':
+      return `${syscall} failed with ${platform.errorName(errno)}`
+  }
+}
 
 /** Warns once for each directory. */
 export function warnUnrecorded(failure: NativeFailure): void {
@@ -10,9 +25,9 @@ export function warnUnrecorded(failure: NativeFailure): void {
   if (warned.has(directory)) return
   warned.add(directory)
   process.emitWarning(
-    `Owner records can't be kept in ${directory} (${failure.syscall}, Win32 error ${failure.errno}). Locking works, but those who ` +
-      'wait are not told who holds a mutex, nor how far its work has come. Let all users create files there and write to them, or ' +
-      'choose a local directory by OS_MUTEX_DIR or the option "directory" in all programs that share the mutex.',
+    `Owner records can't be kept in ${directory}: ${reason(failure)}. Locking works, but those who wait are not told who holds a ` +
+      'mutex, nor how far its work has come, and the next owner is told less of a crash. Let all users create files there and write ' +
+      'to them, or choose a local directory by OS_MUTEX_DIR or the option "directory" in all programs that share the mutex.',
     { type: 'MutexWarning', code: 'OS_MUTEX_NO_RECORD' },
   )
 }

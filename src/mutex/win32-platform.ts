@@ -40,10 +40,14 @@ const ERROR_INVALID_NAME = 123
 const ERROR_BAD_PATHNAME = 161
 const ERROR_FILENAME_EXCED_RANGE = 206
 
+function errorName(errno: number): string {
+  return `Win32 error ${errno}`
+}
+
 function explain(what: string, failure: NativeFailure): MutexError | TypeError {
   const cause = { cause: failure }
-  const told = `${failure.syscall} failed with Win32 error ${failure.errno}`
-  if (failure.syscall === 'CreateFile' || failure.syscall === 'CreateDirectory') {
+  const told = `${failure.syscall} failed with ${errorName(failure.errno)}`
+  if (/^(Nt)?Create(File|Directory)$/.test(failure.syscall)) {
     return new MutexError(
       'ERR_MUTEX_LOCK_FILE',
       `${what}${told} on ${failure.path}: its directory does not exist. Create it, or choose another directory by OS_MUTEX_DIR or the option "directory".`,
@@ -77,6 +81,7 @@ function explain(what: string, failure: NativeFailure): MutexError | TypeError {
 export const win32Platform: MutexPlatform = {
   defaultHome: path.win32.join(process.env.ProgramData || 'C:\\ProgramData', 'os-mutex'),
   locate,
+  errorName,
   explain,
   // The lock is no file. Records on a network drive are refused one by one (native/win32/record_file.cc).
   warningOf: () => undefined,

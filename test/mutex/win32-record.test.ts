@@ -1,9 +1,10 @@
 // The lock does not depend on the file of the owner's record: where that can't be had, owners are not told to others, a
 // warning says so, and that is all.
 import assert from 'node:assert/strict'
-import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { linkSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { test } from 'node:test'
+import type { NamedMutex } from 'os-mutex'
 import { linkDirectory, withLinks } from '../support/links.ts'
 import { LockFolder } from '../support/lock-folder.ts'
 import type { Party } from '../support/party.ts'
@@ -79,6 +80,61 @@ for (const [what, put] of Object.entries(inTheWay)) {
   })
 }
 
+const ours: Record<string, (mutex: NamedMutex) => void> = {
+  'an empty file': ({ path }) => writeFileSync(path, ''),
+  'a file that no owner has written to yet': ({ path }) => writeFileSync(path, Buffer.alloc(4096)),
+  'a record of ours': (mutex) => {
+    mutex.tryAcquire()?.release()
+    mutex.close()
+  },
+}
+
+for (const [what, put] of Object.entries(ours)) {
+  // Any user may give it one, and nobody would be told of an owner again.
+  test(`${what} that has got a second name is a record as before`, onWindows, async () => {
+    await using folder = new LockFolder()
+    put(folder.mutex(name))
+    linkSync(folder.fileOf(name), join(folder.path, 'another name'))
+    const [one, other] = await Promise.all([folder.process(), folder.process()])
+    await Promise.all([one, other].map(listen))
+    await one.acquire(name, { purpose: 'be seen' }).lock
+    assert.equal((await other.query(name)).owner?.purpose, 'be seen')
+    await one.kill()
+    const lock = await other.acquire(name).lock
+    assert.equal(lock.previousOwner?.purpose, 'be seen')
+    assert.deepEqual(await warnings(other), [])
+  })
+}
+
+test('a release wipes what its owner wrote, and what an owner before it left behind', onWindows, async () => {
+  await using folder = new LockFolder()
+  const victim = await folder.process()
+  const mutex = folder.mutex(name)
+  const content = () => readFileSync(mutex.path, 'latin1')
+  await victim.acquire(name, { purpose: `${'-'.repeat(200)}rotate key 4711` }).lock
+  await victim.kill()
+  const lock = mutex.tryAcquire({ purpose: 'repair' })
+  assert.equal(lock?.abandoned, true)
+  assert.ok(content().includes('repair'))
+  lock?.release()
+  assert.match(content(), /^-F1 [0-9a-f]{4} +\0+$/)
+  const next = mutex.tryAcquire({ purpose: 'go on' })
+  assert.deepEqual([next?.abandoned, next?.previousOwner], [false, undefined])
+  assert.equal(folder.mutex(name).query().owner?.purpose, 'go on')
+  next?.release()
+})
+
+test('a lock home that somebody else made serves all the same', onWindows, async () => {
+  await using folder = new LockFolder()
+  mkdirSync(join(folder.path, 'os-mutex'))
+  const [one, other] = await Promise.all([folder.processAtHome(), folder.processAtHome()])
+  await listen(one)
+  const own = `Global\\${basename(folder.path)}`
+  await one.acquire(own, { purpose: 'be seen' }).lock
+  assert.equal((await other.query(own)).owner?.purpose, 'be seen')
+  assert.deepEqual(await warnings(one), [])
+})
+
 test('a file in the place of the lock home is left as it is, and mutexes work', onWindows, async () => {
   await using folder = new LockFolder()
   writeFileSync(join(folder.path, 'os-mutex'), 'precious')
@@ -87,7 +143,8 @@ test('a file in the place of the lock home is left as it is, and mutexes work', 
   assert.equal(readFileSync(join(folder.path, 'os-mutex'), 'utf8'), 'precious')
 })
 
-// Only administrators may make %ProgramData%\\os-mutex anything but a directory of ours once it is there, but anybody before.
+// Only administrators may make %ProgramData%\\os-mutex anything but a directory of ours once it is there, but anybody
+// before.
 test('a link in the place of the lock home is not followed, and mutexes work', {
   ...onWindows,
   ...withLinks,
@@ -98,6 +155,55 @@ test('a link in the place of the lock home is not followed, and mutexes work', {
   const [one, other] = await Promise.all([folder.processAtHome(), folder.processAtHome()])
   await worksUnrecorded(one, other, `Global\\${basename(folder.path)}`)
   assert.throws(() => statSync(join(elsewhere.path, `.os-mutex-${basename(folder.path)}`)), { code: 'ENOENT' })
+})
+
+// Between a look at the lock home and its use by name its maker could lead the process elsewhere, and try again at each
+// acquire.
+test('no record is made elsewhere while the lock home becomes a link and a directory in turn', {
+  ...onWindows,
+  ...withLinks,
+}, async () => {
+  await using folder = new LockFolder()
+  await using elsewhere = new LockFolder()
+  const home = join(folder.path, 'os-mutex')
+  mkdirSync(home)
+  linkDirectory(elsewhere.path, `${home}-link`)
+  const [maker, owner] = await Promise.all([folder.processAtHome(), folder.processAtHome()])
+  const swapped = maker.run(({ fs, kept }, home) => {
+    const swap = (from: string, to: string) => {
+      try {
+        fs.renameSync(from, to)
+        return true
+      } catch {
+        return false // the owner has a file in it open
+      }
+    }
+    let asides = 0
+    let swaps = 0
+    return new Promise<number>((resolve) => {
+      const turn = () => {
+        for (let round = 0; round < 20; round++) {
+          // The owner makes it again where there is none.
+          if (!swap(home, `${home}-aside-${asides++}`) || !swap(`${home}-link`, home)) continue
+          swap(home, `${home}-link`)
+          swaps++
+        }
+        if (kept.includes('stop')) resolve(swaps)
+        else setImmediate(turn)
+      }
+      turn()
+    })
+  }, home)
+  await owner.run(({ mutex }, base) => {
+    for (let round = 0; round < 2000; round++) {
+      const one = mutex(`Global\\${base} ${round}`)
+      one.tryAcquire()?.release()
+      one.close()
+    }
+  }, basename(folder.path))
+  await maker.run(({ kept }) => void kept.push('stop'))
+  assert.ok((await swapped) > 0)
+  assert.deepEqual(readdirSync(elsewhere.path), [])
 })
 
 test('a lock home whose parent is missing is refused', onWindows, async () => {
