@@ -1,4 +1,5 @@
-// Windows: a mutex is an object of the kernel, beside which a file holds the owner's record. Failures are Win32 error codes.
+// Windows: a mutex is an object of the kernel, beside which a file holds the owner's record. Failures are Win32 error
+// codes.
 import { createHash } from 'node:crypto'
 import path from 'node:path'
 import { addon, type NativeFailure } from './addon.ts'
@@ -10,24 +11,36 @@ import type { LockHome, MutexLocation, MutexPlatform } from './mutex-platform.ts
 const RESERVED = /^(global|local|session|restricted|appcontainernamedobjects|os-mutex-[0-9a-f]{64})$/i
 
 /**
+ * Session 0 has services, scheduled tasks and CI agents in it. Its own names are the machine's names, so `Local\\x` is the
+ * very mutex that `Global\\x` is: "Service applications use the global namespace by default".
+ * https://learn.microsoft.com/windows/win32/termserv/kernel-object-namespaces
+ */
+function resolved(name: ParsedName, sessionId: number): ParsedName {
+  return sessionId === 0 ? { ...name, scope: 'global' } : name
+}
+
+/**
  * The name that the kernel knows. In the default home it is the very name that was given, so that any program that calls
  * CreateMutex with it takes part. Each other home has mutexes of its own.
  */
-function objectName({ scope, base }: ParsedName, home: LockHome): string {
-  // A name without a prefix is Local. To add one could make it longer than MAX_PATH.
-  const prefix = scope === 'global' ? 'Global\\' : ''
+function objectName({ scope, base }: ParsedName, home: LockHome, sessionId: number): string {
+  // A name without a prefix is this session's. To add one could make it longer than MAX_PATH, so there is none where
+  // none is needed.
+  const prefix = scope === 'global' && sessionId !== 0 ? 'Global\\' : ''
   if (home.isDefault && !RESERVED.test(base)) return prefix + base
   const inHome = `${home.isDefault ? '' : home.directory.toLowerCase()}\0${base}`
   return `${prefix}os-mutex-${createHash('sha256').update(inHome, 'utf16le').digest('hex')}`
 }
 
-function locate(name: ParsedName, home: LockHome): MutexLocation {
+/** Where a mutex lives for the processes of a session. One mutex of the kernel has one location. */
+export function locateInSession(given: ParsedName, home: LockHome, sessionId: number): MutexLocation {
+  const name = resolved(given, sessionId)
   // No encoded name has a "~".
-  const scope = name.scope === 'global' ? '' : `s${addon.localScopeId()}~`
+  const scope = name.scope === 'global' ? '' : `s${sessionId}~`
   return {
     path: path.win32.join(home.directory, FILE_PREFIX + scope + encodeMutexName(name.base)),
     ownDirectory: home.isDefault ? home.directory : undefined,
-    objectName: objectName(name, home),
+    objectName: objectName(name, home, sessionId),
   }
 }
 
@@ -80,7 +93,7 @@ function explain(what: string, failure: NativeFailure): MutexError | TypeError {
 
 export const win32Platform: MutexPlatform = {
   defaultHome: path.win32.join(process.env.ProgramData || 'C:\\ProgramData', 'os-mutex'),
-  locate,
+  locate: (name, home) => locateInSession(name, home, addon.localScopeId()),
   errorName,
   explain,
   // The lock is no file. Records on a network drive are refused one by one (native/win32/record_file.cc).

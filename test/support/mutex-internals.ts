@@ -10,7 +10,7 @@ type Win32 = typeof import('../../dist/mutex/win32-platform.js')
 
 export const { parseMutexName } = (await internal('mutex-name.js')) as Names
 export const { posixPlatform } = (await internal('posix-platform.js')) as Posix
-export const { win32Platform } = (await internal('win32-platform.js')) as Win32
+export const { locateInSession, win32Platform } = (await internal('win32-platform.js')) as Win32
 
 export const { privateMount } = (await internal(
   'private-mount.js',
