@@ -1,16 +1,34 @@
-// The platform mutex of Windows: CreateMutexExW. The kernel queues the waiters, hands the mutex over, and takes it from a thread
-// that ends, which the next owner is told (WAIT_ABANDONED).
+// The platform mutex of Windows: CreateMutexExW. The kernel queues the waiters, hands the mutex over, and takes it from
+// a thread that ends, which the next owner is told (WAIT_ABANDONED).
 //
-// The kernel forgets an abandoned mutex with its last handle. So the mark of an owner who did not take it back on releasing
-// counts as well (see owner_record.h): whoever comes after a crash that left nobody behind is told, too.
+// The kernel forgets an abandoned mutex with its last handle. So the mark of an owner that did not release counts as
+// well (see owner_record.h), but only where the kernel may have forgotten. From the moment that this process has a
+// handle, the kernel forgets nothing, and a mark made later adds nothing to its word. So the record is looked at once,
+// when the handle is there:
+//
+//   1. It is marked, and the mutex is free: the marked owner died. Perhaps nobody was told.
+//   2. It is marked, the mutex is held, and the marked process is gone: a program that keeps no record holds it.
+//      Perhaps nobody was told.
+//   3. It is marked, the mutex is held, and the marked process runs: the mark is the present owner's. The kernel tells
+//      of its death.
+//
+// In 1 and 2 the bytes are kept, and an acquire that still finds them is told `abandoned`:
+//
+//   4. Another owner of ours came first: it was told, and its own record stands there now. The bytes differ.
+//   5. The marked owner released between the look at the record and the look at the mutex: the state is free, no mark
+//      any more.
+//   6. A program that keeps no record was told by the kernel before this process came: told again. It can't be known,
+//      and a repair too many is better than one too few.
 #include "handle.h"
 #include <winternl.h>
 
+#include <charconv>
 #include <memory>
 
 #include "../owner_record.h"
 #include "owner_thread.h"
 #include "../platform_mutex.h"
+#include "../process_identity.h"
 #include "record_file.h"
 #include "security.h"
 
@@ -39,6 +57,27 @@ NtQueryMutant ntQueryMutant() {
   return function;
 }
 
+// False: it can't be looked at.
+bool queryState(HANDLE mutex, MutantBasicInformation& state) {
+  const NtQueryMutant query = ntQueryMutant();
+  return query != nullptr && query(mutex, kMutantBasic, &state, sizeof state, nullptr) >= 0;
+}
+
+// The number behind `key` in the JSON of a record; 0: none.
+uint64_t numberIn(std::string_view json, std::string_view key) {
+  uint64_t number = 0;
+  const size_t at = json.find(key);
+  if (at != std::string_view::npos) std::from_chars(json.data() + at + key.size(), json.data() + json.size(), number);
+  return number;
+}
+
+// Whether the process that wrote a record still runs.
+bool writerRuns(std::string_view json) {
+  const uint64_t pid = numberIn(json, "\"pid\":");
+  const uint64_t now = pid == 0 ? 0 : processStart(static_cast<long>(pid));
+  return now == kUnknownStart || (now != 0 && now == numberIn(json, "\"processStart\":"));
+}
+
 class Win32Mutex final : public PlatformMutex, private OwnerThread::Client {
  public:
   Win32Mutex(const MutexLocation& location, Listener& listener)
@@ -64,6 +103,7 @@ class Win32Mutex final : public PlatformMutex, private OwnerThread::Client {
   OwnerThread& freeThread() { return owner_ == &threads_[0] ? threads_[1] : threads_[0]; }
   std::wstring objectName() const { return {location_.objectName.begin(), location_.objectName.end()}; }
   bool open(Failure& failure);
+  void lookForForgottenDeath();
   LockResult settle(OwnerThread& thread, WaitOutcome outcome, DWORD error, Acquired& acquired, Failure& failure);
 
   const MutexLocation location_;
@@ -71,7 +111,10 @@ class Win32Mutex final : public PlatformMutex, private OwnerThread::Client {
   Handle mutex_;
   RecordFile record_;
   Failure recordFailure_;
-  // Two threads for the one mutex, the owner's and the one that waits behind it: the owner's own would get it again at once.
+  bool looked_ = false;    // for a death that the kernel may have forgotten
+  std::string forgotten_;  // the record of that death, all of it; empty: none
+  // Two threads for the one mutex, the owner's and the one that waits behind it: the owner's own would get it again at
+  // once.
   OwnerThread* owner_ = nullptr;
   bool abandonedBefore_ = false;  // the kernel told the present owner so
   bool recordWritten_ = false;    // by the present owner
@@ -81,15 +124,29 @@ class Win32Mutex final : public PlatformMutex, private OwnerThread::Client {
 
 bool Win32Mutex::open(Failure& failure) {
   // A directory that is missing is a mistake in a path. All else is no reason not to lock.
-  if (!record_.open(location_, recordFailure_) && recordFailure_.error == ERROR_PATH_NOT_FOUND) {
+  if (record_.isOpen() || record_.open(location_, recordFailure_)) {
+    recordFailure_.kind = FailureKind::none;
+  } else if (recordFailure_.error == ERROR_PATH_NOT_FOUND) {
     failure = recordFailure_;
     return false;
   }
-  if (mutex_) return true;
-  mutex_ = Handle(::CreateMutexExW(mutexSecurity(), objectName().c_str(), 0, kAccess));
-  if (mutex_) return true;
-  failure = {FailureKind::system, static_cast<int>(::GetLastError()), "CreateMutexEx", location_.path};
-  return false;
+  if (!mutex_) mutex_ = Handle(::CreateMutexExW(mutexSecurity(), objectName().c_str(), 0, kAccess));
+  if (!mutex_) {
+    failure = {FailureKind::system, static_cast<int>(::GetLastError()), "CreateMutexEx", location_.path};
+    return false;
+  }
+  if (!looked_ && record_.isOpen()) lookForForgottenDeath();
+  return true;
+}
+
+// At the head of this file. The record before the mutex: see 5.
+void Win32Mutex::lookForForgottenDeath() {
+  looked_ = true;
+  if (!record_.isMarkedHeld()) return;
+  std::string bytes = record_.read();
+  MutantBasicInformation state = {};
+  const bool isFree = queryState(mutex_.get(), state) && state.currentCount > 0;
+  if (isFree || !writerRuns(recordJson(bytes))) forgotten_ = std::move(bytes);
 }
 
 LockResult Win32Mutex::settle(OwnerThread& thread, WaitOutcome outcome, DWORD error, Acquired& acquired, Failure& failure) {
@@ -102,8 +159,9 @@ LockResult Win32Mutex::settle(OwnerThread& thread, WaitOutcome outcome, DWORD er
   abandonedBefore_ = outcome == WaitOutcome::abandoned;
   acquired.abandoned = abandonedBefore_;
   if (record_.isOpen() && record_.isMarkedHeld()) {
-    acquired.abandoned = true;
-    acquired.previousOwner = recordJson(record_.read());
+    const std::string bytes = record_.read();
+    acquired.abandoned = abandonedBefore_ || bytes == forgotten_;
+    if (acquired.abandoned) acquired.previousOwner = recordJson(bytes);
   }
   return LockResult::acquired;
 }
@@ -128,7 +186,8 @@ bool Win32Mutex::startWait(Failure& failure) {
   return false;
 }
 
-// It may have got the mutex in the last moment. If it was abandoned, that is for the next owner to hear: by ending the thread with it.
+// It may have got the mutex in the last moment. If it was abandoned, that is for the next owner to hear: by ending the
+// thread with it.
 void Win32Mutex::cancelWait() {
   if (waiting_->cancelWait() == WaitOutcome::acquired) waiting_->unlock();
   waiting_->end();
@@ -146,6 +205,7 @@ LockResult Win32Mutex::finishWait(Acquired& acquired, Failure& failure) {
 bool Win32Mutex::writeRecord(std::string_view json) {
   if (!record_.isOpen()) return false;
   record_.writeHeld(json);
+  forgotten_.clear();
   return recordWritten_ = true;
 }
 
@@ -169,14 +229,13 @@ bool Win32Mutex::snapshot(MutexSnapshot& snapshot, Failure& failure) {
     return error == ERROR_FILE_NOT_FOUND;  // nobody uses it
   }
   MutantBasicInformation state = {};
-  const NtQueryMutant query = ntQueryMutant();
-  snapshot.held = query != nullptr && query(mutex, kMutantBasic, &state, sizeof state, nullptr) >= 0 && state.currentCount < 1;
+  snapshot.held = queryState(mutex, state) && state.currentCount < 1;
   if (!snapshot.held) return true;
   if (owner_ != nullptr) {
     snapshot.kernelPid = static_cast<long>(::GetCurrentProcessId());
   } else {
     MutantOwnerInformation owner = {};
-    if (query(mutex, kMutantOwner, &owner, sizeof owner, nullptr) >= 0) {
+    if (ntQueryMutant()(mutex, kMutantOwner, &owner, sizeof owner, nullptr) >= 0) {
       snapshot.kernelPid = static_cast<long>(reinterpret_cast<uintptr_t>(owner.process));
     }
   }

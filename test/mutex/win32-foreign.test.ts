@@ -125,6 +125,81 @@ test(
   },
 )
 
+test(
+  'an abandonment that another program was told of is not told again to whoever was there before',
+  onWindows,
+  async () => {
+    await using folder = new LockFolder()
+    const name = `Global\\${unique()}`
+    const [victim, next] = await Promise.all([folder.processAtHome(), folder.processAtHome()])
+    await victim.acquire(name).lock
+    assert.equal(await next.tryAcquire(name), null, 'it has the mutex open now')
+    await using stranger = new Foreign('hold', name)
+    await stranger.says('waiting')
+    await victim.kill()
+    await stranger.says('held abandoned')
+    const acquire = next.acquire(name)
+    await acquire.waiting
+    await stranger.letGo()
+    const lock = await acquire.lock
+    assert.deepEqual([lock.abandoned, lock.previousOwner], [false, undefined])
+    await lock.release()
+    // And the next death is told, with its record.
+    await next.acquire(name, { purpose: 'die, too' }).lock
+    await next.kill()
+    const last = await (await folder.processAtHome()).acquire(name).lock
+    assert.deepEqual([last.abandoned, last.previousOwner?.purpose], [true, 'die, too'])
+  },
+)
+
+test(
+  'a death that the kernel forgot is told also to whoever comes while another program holds the mutex',
+  onWindows,
+  async () => {
+    await using folder = new LockFolder()
+    const name = `Global\\${unique()}`
+    const [victim, next] = await Promise.all([folder.processAtHome(), folder.processAtHome()])
+    await victim.acquire(name, { purpose: 'die alone' }).lock
+    await victim.kill()
+    await using stranger = new Foreign('hold', name)
+    await stranger.says('held')
+    const acquire = next.acquire(name)
+    await acquire.waiting
+    await stranger.letGo()
+    const lock = await acquire.lock
+    assert.deepEqual([lock.abandoned, lock.previousOwner?.purpose], [true, 'die alone'])
+    await lock.release()
+    assert.equal((await next.tryAcquire(name))?.abandoned, false)
+  },
+)
+
+test(
+  'a death that the kernel forgot is told to one owner only, of several who have the mutex open',
+  onWindows,
+  async () => {
+    await using folder = new LockFolder()
+    const name = `Global\\${unique()}`
+    const [victim, one, other] = await Promise.all([
+      folder.processAtHome(),
+      folder.processAtHome(),
+      folder.processAtHome(),
+    ])
+    await victim.acquire(name).lock
+    await victim.kill()
+    await using stranger = new Foreign('hold', name)
+    await stranger.says('held')
+    for (const party of [one, other]) assert.equal(await party.tryAcquire(name), null)
+    await stranger.letGo()
+    const told: boolean[] = []
+    for (const party of [one, other, one, other]) {
+      const lock = await party.acquire(name).lock
+      told.push(lock.abandoned)
+      await lock.release()
+    }
+    assert.deepEqual(told, [true, false, false, false])
+  },
+)
+
 test('an abandonment that the kernel remembers is told once', onWindows, async () => {
   await using folder = new LockFolder()
   const name = `Global\\${unique()}`
