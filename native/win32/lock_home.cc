@@ -19,14 +19,27 @@ Handle fail(Failure& failure, DWORD error, const char* call, const std::string& 
 }
 
 bool isMissing(DWORD error) {
-  return error == ERROR_FILE_NOT_FOUND || error == ERROR_PATH_NOT_FOUND || error == ERROR_BAD_NETPATH ||
-         error == ERROR_BAD_NET_NAME;
+  switch (error) {
+    case ERROR_FILE_NOT_FOUND:
+    case ERROR_PATH_NOT_FOUND:
+    case ERROR_DIRECTORY:     // a file is in its place, as this and the next say
+    case ERROR_INVALID_NAME:
+    case ERROR_BAD_NETPATH:
+    case ERROR_BAD_NET_NAME: return true;
+    default: return false;
+  }
 }
 
 Handle openFolder(const std::string& path, DWORD flags) {
   constexpr DWORD kShare = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
   return Handle(::CreateFileW(widePath(path).c_str(), FILE_READ_ATTRIBUTES | FILE_TRAVERSE, kShare, nullptr, OPEN_EXISTING,
                               FILE_FLAG_BACKUP_SEMANTICS | flags, nullptr));
+}
+
+bool isFolder(const Handle& handle, DWORD refused) {
+  BY_HANDLE_FILE_INFORMATION info;
+  return ::GetFileInformationByHandle(handle.get(), &info) &&
+         (info.dwFileAttributes & (FILE_ATTRIBUTE_DIRECTORY | refused)) == FILE_ATTRIBUTE_DIRECTORY;
 }
 
 // The default lock home. It is ours to make, and not to be anything but a folder.
@@ -40,12 +53,7 @@ Handle openDefault(const MutexLocation& location, IfMissing ifMissing, Failure& 
     folder = openFolder(path, FILE_FLAG_OPEN_REPARSE_POINT);
   }
   if (!folder) return fail(failure, ::GetLastError(), "CreateFile", location.path);
-  constexpr DWORD kOdd = FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_REPARSE_POINT;
-  BY_HANDLE_FILE_INFORMATION info;
-  if (!::GetFileInformationByHandle(folder.get(), &info)) {
-    return fail(failure, ::GetLastError(), "GetFileInformationByHandle", location.path);
-  }
-  if ((info.dwFileAttributes & kOdd) == FILE_ATTRIBUTE_DIRECTORY) return folder;
+  if (isFolder(folder, FILE_ATTRIBUTE_REPARSE_POINT)) return folder;
   failure = {FailureKind::foreignDirectory, 0, "CreateFile", location.path};
   return Handle();
 }
@@ -53,8 +61,8 @@ Handle openDefault(const MutexLocation& location, IfMissing ifMissing, Failure& 
 // A folder of the user's choice may well be reached by a link.
 Handle openChosen(const MutexLocation& location, size_t split, Failure& failure) {
   Handle folder = openFolder(location.path.substr(0, split), 0);
-  if (folder) return folder;
-  const DWORD error = ::GetLastError();
+  if (folder && isFolder(folder, 0)) return folder;
+  const DWORD error = folder ? ERROR_PATH_NOT_FOUND : ::GetLastError();
   return fail(failure, isMissing(error) ? ERROR_PATH_NOT_FOUND : error, "CreateFile", location.path);
 }
 
