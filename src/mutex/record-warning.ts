@@ -4,6 +4,7 @@ import type { NativeFailure } from './addon.ts'
 import { platform } from './platform.ts'
 
 const warned = new Set<string>()
+const NO_ROOM = new Set(['ENOSPC', 'EDQUOT'])
 
 /** What stands in the way, as the middle of a sentence. */
 function reason({ kind, syscall, errno, path }: NativeFailure): string {
@@ -19,15 +20,21 @@ function reason({ kind, syscall, errno, path }: NativeFailure): string {
   }
 }
 
+function remedy({ kind, errno }: NativeFailure): string {
+  return kind === 'system' && NO_ROOM.has(platform.errorName(errno))
+    ? 'Make room on that disk'
+    : 'Let all users create files there and write to them'
+}
+
 /** Warns once for each directory. */
 export function warnUnrecorded(failure: NativeFailure): void {
   const directory = path.dirname(failure.path)
   if (warned.has(directory)) return
   warned.add(directory)
   process.emitWarning(
-    `Owner records can't be kept in ${directory}: ${reason(failure)}. Locking works, but those who wait are not told who holds a ` +
-      'mutex, nor how far its work has come, and the next owner is told less of a crash. Let all users create files there and write ' +
-      'to them, or choose a local directory by OS_MUTEX_DIR or the option "directory" in all programs that share the mutex.',
+    `Owner records can't be kept in ${directory}: ${reason(failure)}. Locking works, but waiters do not learn who holds a mutex and how ` +
+      'far its work is, and the next owner may not learn that the previous one ended without releasing ("abandoned"). ' +
+      `${remedy(failure)}, or choose a local directory by OS_MUTEX_DIR or the option "directory" in all programs that share the mutex.`,
     { type: 'MutexWarning', code: 'OS_MUTEX_NO_RECORD' },
   )
 }

@@ -7,11 +7,14 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { type MutexLock, NamedMutex } from 'os-mutex'
 import { LockFolder } from '../support/lock-folder.ts'
-import { parseMutexName, posixPlatform, win32Platform } from '../support/mutex-internals.ts'
+import { locateInSession, parseMutexName, posixPlatform } from '../support/mutex-internals.ts'
 import { runs } from '../support/properties.ts'
 
 const homes = { default: true, other: false }
-const platforms = { posix: posixPlatform, win32: win32Platform }
+type Locate = typeof posixPlatform.locate
+const session = 1
+const inSession: Locate = (name, home) => locateInSession(name, home, session)
+const platforms = { posix: posixPlatform, win32: { locate: inSession } }
 
 // --- What names are, by the page of CreateMutexExW ------------------------------------------------------------------
 
@@ -156,8 +159,7 @@ test('on win32, no name of one lock home is the object of any name of another', 
     { directory: 'C:\\Home', isDefault: false },
     { directory: 'D:\\Home', isDefault: false },
   ]
-  const objectNameOf = (name: string, home: (typeof places)[number]) =>
-    win32Platform.locate(parseMutexName(name), home).objectName
+  const objectNameOf = (name: string, home: (typeof places)[number]) => inSession(parseMutexName(name), home).objectName
   fc.assert(
     fc.property(pair, fc.shuffledSubarray(places, { minLength: 2 }), ([one, other], [home, otherHome]) => {
       assert.ok(home && otherHome)
