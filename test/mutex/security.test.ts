@@ -1,6 +1,8 @@
 // What a second, unprivileged user of the machine can do to those who share `Global\` mutexes with him: SECURITY.md says what is
 // defended, and here somebody tries. Names that lead elsewhere are in names.test.ts and download/source.test.ts.
 import assert from 'node:assert/strict'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import {
   chmodSync,
   lstatSync,
@@ -13,6 +15,7 @@ import {
 } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { LlamaModelGate } from 'os-mutex/llama'
 import { openDownloadFolder } from '../support/download-folder.ts'
 import { lockFileBytes } from '../support/lock-file-bytes.ts'
@@ -135,6 +138,45 @@ for (const [what, mode] of [
     await lock?.release()
   })
 }
+
+/** The README's lines for a shell, for this lock file; runs `command` under the lock, or ends with 1 at once if it is taken. */
+function recipe(path: string, command: string): string {
+  const readme = readFileSync(join(dirname(fileURLToPath(import.meta.resolve('os-mutex'))), '../README.md'), 'utf8')
+  const lines = /```sh\n(lock=[^`]*)```/.exec(readme)?.[1] ?? assert.fail('the README has no such lines')
+  return lines.replace(/lock=\S+/, `lock='${path}'`).replace('flock 9 && ./backup.sh', `flock -n 9 && ${command}`)
+}
+
+test(
+  "the README's lines for a shell share a global mutex between users, whoever comes first and whatever the umask",
+  withSecondUser,
+  async () => {
+    for (const first of ['the shell', 'the mutex'] as const) {
+      await using folder = new LockFolder().openToAll()
+      const [mutex, owner] = [folder.mutex('Global\\recipe'), await folder.process()]
+      const shell = (command: string) =>
+        spawnSync('bash', ['-c', `umask 077\n${recipe(mutex.path, command)}`], {
+          uid: secondUser,
+          gid: secondUser,
+          encoding: 'utf8',
+        })
+      if (first === 'the shell')
+        assert.deepEqual([shell('echo alone').stdout, statSync(mutex.path).mode & 0o777], ['alone\n', 0o666])
+      await owner.acquire('Global\\recipe', { purpose: 'to die' }).lock
+      assert.equal(shell('echo alone').stdout, '', 'it excludes the shell')
+      assert.equal(mutex.query().owner?.purpose, 'to die', 'the record is whole')
+      await owner.kill()
+      const lock = mutex.tryAcquire()
+      assert.deepEqual([lock?.abandoned, lock?.previousOwner?.purpose], [true, 'to die'])
+      lock?.release()
+      const busy = spawn('bash', ['-c', recipe(mutex.path, 'echo in && read _')], { uid: secondUser, gid: secondUser })
+      await once(busy.stdout, 'data')
+      assert.equal(mutex.tryAcquire(), null, 'the shell excludes the mutex')
+      busy.stdin.end('\n')
+      await once(busy, 'exit')
+      assert.equal((await folder.nextOwner('Global\\recipe')).abandoned, false)
+    }
+  },
+)
 
 const contents: Record<string, string | Buffer> = {
   nothing: '',
