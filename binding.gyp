@@ -5,6 +5,7 @@
       "sources": [
         "native/addon.cc",
         "native/environment.cc",
+        "native/failure_error.cc",
         "native/mutex_object.cc",
         "native/owner_record.cc",
         "native/preallocate_task.cc",

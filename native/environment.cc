@@ -1,6 +1,6 @@
 #include "environment.h"
 
-#include "mutex_object.h"
+#include "failure_error.h"
 
 namespace os_mutex {
 namespace {
@@ -47,7 +47,7 @@ void Environment::start(Napi::Env env) {
 
 std::shared_ptr<Environment> Environment::of(Napi::Env env) { return *env.GetInstanceData<std::shared_ptr<Environment>>(); }
 
-std::shared_ptr<Request> Environment::addAsync(MutexObject* object) {
+std::shared_ptr<Request> Environment::addAsync(Client* object) {
   auto request = std::make_shared<AsyncRequest>(nextHold(), bell_);
   if (pending_.empty()) napi_ref_threadsafe_function(env_, function_);
   pending_[request->hold] = object;
@@ -68,13 +68,13 @@ void Environment::onDoorbell(napi_env env, napi_value, void* context, void* hold
 void Environment::settle(Napi::Env env, Hold hold) {
   const auto found = pending_.find(hold);
   if (found == pending_.end()) return;  // settled or called off since it was rung for
-  MutexObject& object = *found->second;
+  Client& object = *found->second;
   Napi::HandleScope scope(env);
   Failure failure;
   switch (object.settle(hold, failure)) {
-    case MutexObject::Settled::nothing: return;
-    case MutexObject::Settled::resolved: return bell_->ring(hold);
-    case MutexObject::Settled::over: break;
+    case Settled::nothing: return;
+    case Settled::resolved: return bell_->ring(hold);
+    case Settled::over: break;
   }
   napi_value arguments[] = {Napi::Number::New(env, static_cast<double>(hold)), env.Undefined()};
   if (failure.kind != FailureKind::none) arguments[1] = toError(env, failure).Value();
@@ -93,7 +93,7 @@ void Environment::settle(Napi::Env env, Hold hold) {
 void Environment::onTeardown(void* context) {
   Environment& self = *static_cast<Environment*>(context);
   self.bell_->close();
-  for (MutexObject* const object : self.objects_) object->abandonAll();
+  for (Client* const object : self.objects_) object->abandonAll();
   napi_release_threadsafe_function(self.function_, napi_tsfn_abort);
 }
 

@@ -14,8 +14,6 @@
 
 namespace os_mutex {
 
-class MutexObject;
-
 // Any thread rings, for a pending acquire; the environment's own thread answers.
 class Doorbell {
  public:
@@ -31,16 +29,36 @@ class Doorbell {
 
 class Environment {
  public:
+  enum class Settled {
+    nothing,
+    resolved,  // just now; look again when its owner has had its first step
+    over,      // dispatch comes next, with `failure` where it has failed
+  };
+
+  // A mutex object, as its environment needs it.
+  class Client {
+   public:
+    virtual ~Client() = default;
+    // Looks whether a pending acquire has an outcome. A grant resolves its promise, here and at once.
+    virtual Settled settle(Hold hold, Failure& failure) = 0;
+    // `dispatch(hold, failure?)`: what JavaScript has left to do when a pending acquire was granted or has failed.
+    virtual napi_value dispatch() const = 0;
+    // Its waits are called off, and what it holds is free, and abandoned.
+    virtual void abandonAll() = 0;
+    // Whether it holds or awaits the mutex.
+    virtual bool takes(const ProcessMutex& mutex) const = 0;
+  };
+
   static void start(Napi::Env env);
   // Shared with the environment's mutex objects, whose finalizers may come later than everything else.
   static std::shared_ptr<Environment> of(Napi::Env env);
 
-  void add(MutexObject* object) { objects_.insert(object); }
-  void remove(MutexObject* object) { objects_.erase(object); }
-  const std::set<MutexObject*>& objects() const { return objects_; }
+  void add(Client* object) { objects_.insert(object); }
+  void remove(Client* object) { objects_.erase(object); }
+  const std::set<Client*>& objects() const { return objects_; }
 
   // A new acquire of this environment's. While one is pending, the process stays alive.
-  std::shared_ptr<Request> addAsync(MutexObject* object);
+  std::shared_ptr<Request> addAsync(Client* object);
   void forget(Hold hold);
 
  private:
@@ -51,8 +69,8 @@ class Environment {
   napi_env env_ = nullptr;
   napi_threadsafe_function function_ = nullptr;
   std::shared_ptr<Doorbell> bell_ = std::make_shared<Doorbell>();
-  std::set<MutexObject*> objects_;
-  std::map<Hold, MutexObject*> pending_;
+  std::set<Client*> objects_;
+  std::map<Hold, Client*> pending_;
 };
 
 }  // namespace os_mutex

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <utility>
 
+#include "failure_error.h"
 #include "sync.h"
 
 namespace os_mutex {
@@ -33,18 +34,6 @@ class SyncRequest final : public Request {
   bool woken_ GUARDED_BY(mutex_) = false;
 };
 
-const char* nameOf(FailureKind kind) {
-  switch (kind) {
-    case FailureKind::notRegularFile: return "notRegularFile";
-    case FailureKind::hardLinked: return "hardLinked";
-    case FailureKind::foreignDirectory: return "foreignDirectory";
-    case FailureKind::system:
-    case FailureKind::noDescriptors:
-    case FailureKind::none: break;
-  }
-  return "system";
-}
-
 std::string optionalString(const Napi::CallbackInfo& info, size_t index) {
   return info[index].IsString() ? info[index].As<Napi::String>().Utf8Value() : std::string();
 }
@@ -56,15 +45,6 @@ Hold holdOf(const Napi::CallbackInfo& info) {
 Napi::Value toNumber(Napi::Env env, Hold hold) { return Napi::Number::New(env, static_cast<double>(hold)); }
 
 }  // namespace
-
-Napi::Error toError(Napi::Env env, const Failure& failure) {
-  Napi::Error error = Napi::Error::New(env, std::string(failure.call) + " failed on " + failure.path);
-  error.Set("kind", nameOf(failure.kind));
-  error.Set("errno", Napi::Number::New(env, failure.error));
-  error.Set("syscall", failure.call);
-  error.Set("path", failure.path);
-  return error;
-}
 
 Napi::Function MutexObject::define(Napi::Env env) {
   return DefineClass(env, "NativeMutex",
@@ -210,11 +190,11 @@ Request::State MutexObject::deliver(Pending& pending) {
 // wait behind this owner wait for it, too. What JavaScript has to do about it follows when the owner has had its first step.
 //
 // Where JavaScript can't run any more, since its worker is being ended, the owner will never hear of it: the grant goes back.
-MutexObject::Settled MutexObject::settle(Hold hold, Failure& failure) {
+Environment::Settled MutexObject::settle(Hold hold, Failure& failure) {
   const auto found = pending_.find(hold);
-  if (found == pending_.end()) return Settled::nothing;
+  if (found == pending_.end()) return Environment::Settled::nothing;
   Pending& pending = found->second;
-  if (pending.resolve.IsEmpty()) return Settled::over;
+  if (pending.resolve.IsEmpty()) return Environment::Settled::over;
   switch (deliver(pending)) {
     case Request::State::delivered: break;
     case Request::State::failed:
@@ -222,18 +202,18 @@ MutexObject::Settled MutexObject::settle(Hold hold, Failure& failure) {
       pending_.erase(found);
       environment_->forget(hold);
       dropIfDone();
-      return Settled::over;
+      return Environment::Settled::over;
     case Request::State::queued:  // woken in vain
     case Request::State::granted:
-    case Request::State::ended: return Settled::nothing;
+    case Request::State::ended: return Environment::Settled::nothing;
   }
   const napi_value lock = pending.lock.Value();
   const napi_value resolve = pending.resolve.Value();
   pending.resolve.Reset();
   pending.lock.Reset();
-  if (napi_call_function(Env(), Env().Undefined(), resolve, 1, &lock, nullptr) == napi_ok) return Settled::resolved;
+  if (napi_call_function(Env(), Env().Undefined(), resolve, 1, &lock, nullptr) == napi_ok) return Environment::Settled::resolved;
   mutex_->giveBack(hold, acquired_);
-  return Settled::nothing;
+  return Environment::Settled::nothing;
 }
 
 // The end of a pending acquire that was granted.
@@ -325,12 +305,13 @@ void MutexObject::keepYoung(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value MutexObject::isTakenInThisThread(const Napi::CallbackInfo& info) {
-  for (const MutexObject* const object : environment_->objects()) {
-    if (object->mutex_ != mutex_) continue;
-    const bool taken = !object->pending_.empty() || mutex_->owns(object->hold_);
-    if (taken) return Napi::Boolean::New(info.Env(), true);
-  }
-  return Napi::Boolean::New(info.Env(), false);
+  bool taken = false;
+  for (const Environment::Client* const object : environment_->objects()) taken = taken || object->takes(*mutex_);
+  return Napi::Boolean::New(info.Env(), taken);
+}
+
+bool MutexObject::takes(const ProcessMutex& mutex) const {
+  return mutex_.get() == &mutex && (!pending_.empty() || mutex_->owns(hold_));
 }
 
 Napi::Value MutexObject::query(const Napi::CallbackInfo& info) {

@@ -13,28 +13,19 @@
 
 namespace os_mutex {
 
-Napi::Error toError(Napi::Env env, const Failure& failure);
-
 // Acquisitions go to JavaScript by the number of their hold; 0 is none. A grant of which there is more to say than that is an object:
 // { hold, waitedMs, abandoned, previousOwner?: JSON, unrecorded?: Error }.
-class MutexObject final : public Napi::ObjectWrap<MutexObject> {
+class MutexObject final : public Napi::ObjectWrap<MutexObject>, public Environment::Client {
  public:
   static Napi::Function define(Napi::Env env);
   // (path, ownDirectory or undefined, objectName, ownerJsonWithoutClosingBrace, dispatch)
   explicit MutexObject(const Napi::CallbackInfo& info);
   ~MutexObject() override;
 
-  void abandonAll();
-
-  enum class Settled {
-    nothing,
-    resolved,  // just now; look again when its owner has had its first step
-    over,      // dispatch comes next, with `failure` where it has failed
-  };
-  // Looks whether a pending acquire has an outcome. A grant resolves its promise, here and at once.
-  Settled settle(Hold hold, Failure& failure);
-  // `dispatch(hold, failure?)`: what JavaScript has left to do when a pending acquire was granted or has failed.
-  napi_value dispatch() const { return dispatch_.Value(); }
+  void abandonAll() override;
+  Environment::Settled settle(Hold hold, Failure& failure) override;
+  napi_value dispatch() const override { return dispatch_.Value(); }
+  bool takes(const ProcessMutex& mutex) const override;
 
  private:
   Napi::Value tryAcquire(const Napi::CallbackInfo& info);   // (purposeJson?) → 0, hold or grant

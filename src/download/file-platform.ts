@@ -1,8 +1,5 @@
-// What the operating systems do differently with files, and what the parts that know one of them tell the rest.
+// What the parts that know one operating system (posix-files, darwin-files, win32-files) offer to the rest.
 import type { FileHandle } from 'node:fs/promises'
-import { darwinFiles } from './darwin-files.ts'
-import { posixFiles } from './posix-files.ts'
-import { win32Files } from './win32-files.ts'
 
 export interface FilePlatform {
   /** One text for all names that the system takes for the same file. `realPath` has no links in it. */
@@ -16,6 +13,3 @@ export interface FilePlatform {
   /** Makes the names in a folder durable: a rename is not, until its folder is synced (fsync(2)). */
   syncFolder(folder: string): Promise<void>
 }
-
-export const filePlatform: FilePlatform =
-  process.platform === 'win32' ? win32Files : process.platform === 'darwin' ? darwinFiles : posixFiles

@@ -4,7 +4,6 @@ import { type FileHandle, open, stat } from 'node:fs/promises'
 import { bytesOf, restOf } from './chunks.ts'
 import { ModelDownloadError } from './errors.ts'
 import { type Extent, Extents } from './extents.ts'
-import { filePlatform } from './file-platform.ts'
 import { onDisk, randomId, removeQuietly } from './file-system.ts'
 import { takeRoom } from './free-space.ts'
 import { ggufHeaderBytes, whyNotGguf } from './gguf-check.ts'
@@ -25,6 +24,7 @@ import {
   recordPath,
   writeRecord,
 } from './partial-record.ts'
+import { filePlatform } from './platform.ts'
 import { quarantine, type Rejection } from './quarantine.ts'
 import type { ResolvedSource } from './source.ts'
 import type { RemoteIdentity } from './transfer.ts'

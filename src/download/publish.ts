@@ -12,11 +12,11 @@ import { stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { abortable } from './abortable.ts'
 import { errnoOf, ModelDownloadError } from './errors.ts'
-import { filePlatform } from './file-platform.ts'
 import { onDisk } from './file-system.ts'
 import { dropManifest, type Manifest, readManifest, writeManifest } from './manifest.ts'
 import type { PartialFile } from './partial.ts'
 import { isResumable } from './partial-record.ts'
+import { filePlatform } from './platform.ts'
 import type { ResolvedSource } from './source.ts'
 
 /** Publishes `partial`, whose bytes have been found to be right and to have this SHA-256. */

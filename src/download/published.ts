@@ -2,11 +2,11 @@
 import type { Stats } from 'node:fs'
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import { errnoOf } from './errors.ts'
-import { filePlatform } from './file-platform.ts'
 import { onDisk } from './file-system.ts'
 import { whyBadGguf } from './gguf-layout.ts'
 import { type HashOptions, hashFile } from './hasher.ts'
 import { type Manifest, readManifest, satisfies } from './manifest.ts'
+import { filePlatform } from './platform.ts'
 import type { ResolvedSource } from './source.ts'
 
 /** One file. */

@@ -10,7 +10,7 @@ import { presentOwner } from './present-owner.ts'
 import { currentProcess } from './process-identity.ts'
 import { warnUnrecorded } from './record-warning.ts'
 import { notify } from './telemetry.ts'
-import { Leash, Tenure, tenures } from './tenure.ts'
+import { Leashes, tenures } from './tenure.ts'
 import { timeoutError } from './timeout-error.ts'
 import { startUpkeep } from './upkeep.ts'
 
@@ -28,7 +28,7 @@ export class MutexCore {
   /** What close() calls, of acquires that wait. */
   readonly waits = new Set<(error: MutexError) => void>()
   #isClosed = false
-  readonly #leashes: Leash[] = []
+  readonly #leashes: Leashes
 
   constructor(
     name: string,
@@ -40,6 +40,7 @@ export class MutexCore {
     this.path = location.path
     const record = ownerJson(currentProcess(), app, threadId)
     this.native = new addon.NativeMutex(location.path, location.ownDirectory, location.objectName, record, dispatch)
+    this.#leashes = new Leashes(name, location.path, this.native)
   }
 
   /** Takes the mutex if it is free. */
@@ -47,11 +48,16 @@ export class MutexCore {
     this.checkOpen()
     const granted = this.guard(() => this.native.tryAcquire(purposeJson(purpose)))
     if (granted === 0) return null
-    const lock = new MutexLock(this)
+    const lock = this.newLock()
     if (typeof granted === 'number') lock.begin(granted, purpose)
     else lock.begin(granted.hold, purpose)
     this.acquired(lock, typeof granted === 'number' ? undefined : granted, purpose)
     return lock
+  }
+
+  /** A lock that is nobody's yet. */
+  newLock(): MutexLock {
+    return new MutexLock(this.#leashes)
   }
 
   /** Says of a lock how it was acquired; undefined where there is nothing to say. */
@@ -70,16 +76,6 @@ export class MutexCore {
       const { previousOwner } = lock
       return { mutex: this.name, ...(previousOwner === undefined ? {} : { previousOwner }) }
     })
-  }
-
-  /** For one lock, which gives it back when it is released. */
-  lease(): Leash {
-    return this.#leashes.pop() ?? new Leash(new Tenure(this.name, this.path, this.native))
-  }
-
-  takeBack(leash: Leash): void {
-    leash.tenure.end()
-    this.#leashes.push(leash)
   }
 
   query(): MutexState {

@@ -1,9 +1,8 @@
 import type { Grant, Hold } from './addon.ts'
-import type { MutexCore } from './mutex-core.ts'
 import { checkProgress, type ReportedProgress } from './options.ts'
 import { type OwnerInfo, parseOwnerRecord, progressJson } from './owner-info.ts'
 import { notify } from './telemetry.ts'
-import type { Leash } from './tenure.ts'
+import type { Leash, Leashes } from './tenure.ts'
 
 /**
  * One held acquisition of a {@link NamedMutex}. Held until {@link release}, or until the process or worker thread ends, also when
@@ -13,7 +12,7 @@ export class MutexLock {
   /** The name of the mutex that is held. */
   readonly mutexName: string
 
-  readonly #core: MutexCore
+  readonly #leashes: Leashes
   #leash: Leash | undefined
   /** Undefined: there is nothing to say of the grant, or, while #settle is there, nobody has asked yet. */
   #grant: Grant | undefined
@@ -24,14 +23,14 @@ export class MutexLock {
   #reports = 0
 
   /** @internal */
-  constructor(core: MutexCore) {
-    this.mutexName = core.name
-    this.#core = core
+  constructor(leashes: Leashes) {
+    this.mutexName = leashes.mutexName
+    this.#leashes = leashes
   }
 
   /** @internal It is `hold`'s, now or when that is granted. `settle` leads to {@link describe}, before somebody asks for it. */
   begin(hold: Hold, purpose: string | undefined, settle?: () => void): void {
-    this.#leash = this.#core.lease()
+    this.#leash = this.#leashes.lend()
     this.#leash.tenure.begin(hold, purpose)
     this.#settle = settle
   }
@@ -51,7 +50,7 @@ export class MutexLock {
 
   /** @internal Releases a lock that nobody has made use of: what was abandoned before stays so, for the next owner to learn. */
   giveBack(): void {
-    this.#end((hold) => this.#core.native.giveBack(hold))
+    this.#end((hold) => this.#leashes.native.giveBack(hold))
   }
 
   /**
@@ -105,7 +104,7 @@ export class MutexLock {
     if (tenure === undefined) return
     const { done, total, unit } = progress
     this.#reports++
-    this.#core.native.report(
+    this.#leashes.native.report(
       tenure.hold,
       progressJson({
         done,
@@ -120,7 +119,7 @@ export class MutexLock {
 
   /** Releases the lock: done when it returns. Again does nothing. Never throws. */
   release(): void {
-    this.#end((hold) => this.#core.native.release(hold))
+    this.#end((hold) => this.#leashes.native.release(hold))
   }
 
   #end(release: (hold: Hold) => void): void {
@@ -134,7 +133,7 @@ export class MutexLock {
 
   #free(): void {
     if (this.#leash === undefined) return
-    this.#core.takeBack(this.#leash)
+    this.#leashes.takeBack(this.#leash)
     this.#leash = undefined
   }
 

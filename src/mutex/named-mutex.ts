@@ -3,7 +3,7 @@ import { isMainThread } from 'node:worker_threads'
 import { checkNotEnclosed, runEnclosed, selfBlockingError } from './deadlock.ts'
 import { lockHome } from './lock-home.ts'
 import { MutexCore, type MutexState } from './mutex-core.ts'
-import { MutexLock } from './mutex-lock.ts'
+import type { MutexLock } from './mutex-lock.ts'
 import { type MutexScope, parseMutexName } from './mutex-name.ts'
 import {
   abortReason,
@@ -250,7 +250,7 @@ export class NamedMutex {
       const slice = Math.min(Math.max(left, 0), isMainThread ? MAX_SLICE_MS : WORKER_SLICE_MS)
       const grant = this.#core.guard(() => native.waitSync(hold, slice))
       if (grant !== undefined) {
-        const lock = new MutexLock(this.#core)
+        const lock = this.#core.newLock()
         lock.begin(hold, purpose)
         this.#core.acquired(lock, grant, purpose)
         return lock

@@ -1,6 +1,6 @@
 import type { Hold, NativeFailure } from './addon.ts'
 import type { MutexCore } from './mutex-core.ts'
-import { MutexLock } from './mutex-lock.ts'
+import type { MutexLock } from './mutex-lock.ts'
 import { toMutexError } from './native-failure.ts'
 import { abortReason, allowManyWaits } from './options.ts'
 import { type OwnerInfo, purposeJson } from './owner-info.ts'
@@ -59,7 +59,7 @@ export class PendingAcquire {
     this.#core = core
     this.#waiting = waiting
     this.#reject = reject
-    this.#lock = new MutexLock(core)
+    this.#lock = core.newLock()
     this.#hold = core.native.enqueue(purposeJson(waiting.purpose), this.#lock, resolve as (lock: object) => void)
     this.#lock.begin(this.#hold, waiting.purpose, () => this.granted())
     pending.set(this.#hold, this)

@@ -73,6 +73,30 @@ export class Leash {
   }
 }
 
+/** The leashes of one mutex. */
+export class Leashes {
+  readonly mutexName: string
+  readonly native: NativeMutex
+  readonly #path: string
+  readonly #free: Leash[] = []
+
+  constructor(mutexName: string, path: string, native: NativeMutex) {
+    this.mutexName = mutexName
+    this.native = native
+    this.#path = path
+  }
+
+  /** For one lock, which gives it back when it is released. */
+  lend(): Leash {
+    return this.#free.pop() ?? new Leash(new Tenure(this.mutexName, this.#path, this.native))
+  }
+
+  takeBack(leash: Leash): void {
+    leash.tenure.end()
+    this.#free.push(leash)
+  }
+}
+
 /** Those of all mutexes of this thread, in force or not. Keeps alive what a collected lock holds. */
 export const tenures = new Set<Tenure>()
 

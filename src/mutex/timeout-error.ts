@@ -1,5 +1,6 @@
+import { describeOwner } from './describe-owner.ts'
 import { MutexTimeoutError } from './errors.ts'
-import { describeOwner, type OwnerInfo } from './owner-info.ts'
+import type { OwnerInfo } from './owner-info.ts'
 import { isThisProcess } from './process-identity.ts'
 
 /** What a look at the mutex showed after the time had run out. */

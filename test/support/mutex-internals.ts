@@ -4,7 +4,7 @@ const internal = (file: string): Promise<unknown> =>
 
 type Names = typeof import('../../dist/mutex/mutex-name.js')
 type Posix = typeof import('../../dist/mutex/posix-platform.js')
-type Owners = typeof import('../../dist/mutex/owner-info.js')
+type Owners = typeof import('../../dist/mutex/describe-owner.js')
 type Timeouts = typeof import('../../dist/mutex/timeout-error.js')
 type Win32 = typeof import('../../dist/mutex/win32-platform.js')
 
@@ -15,5 +15,5 @@ export const { locateInSession, win32Platform } = (await internal('win32-platfor
 export const { privateMount } = (await internal(
   'private-mount.js',
 )) as typeof import('../../dist/mutex/private-mount.js')
-export const { describeOwner } = (await internal('owner-info.js')) as Owners
+export const { describeOwner } = (await internal('describe-owner.js')) as Owners
 export const { describeHolder, timeoutError } = (await internal('timeout-error.js')) as Timeouts
