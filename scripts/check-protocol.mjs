@@ -31,6 +31,11 @@ const models = {
       KEEP_MARK: { run: 0, means: 'the release leaves the mark' },
       NO_MARK: { run: 0, means: 'the owner writes no mark' },
       MARK_AT_GRANT: { run: 0, means: 'the mark is written before the owner has heard of its lock' },
+      GIVE_BACK_CLEAN: {
+        run: 0,
+        means: 'a grant that nobody heard of is given back clean, although the mutex was abandoned',
+      },
+      GIVE_BACK_MARKED: { run: 0, means: 'a grant that nobody heard of leaves its own mark when it is given back' },
       WAIT_ON: { run: 3, means: 'a waiter that finds its file gone waits for the same file again' },
     },
   },
@@ -38,6 +43,11 @@ const models = {
     runs: [
       { kind: 'safety', defines: { THREADS: 2, ROUNDS: 1, RIVALS: 1, VANISHINGS: 1 }, leastStates: 1_000_000 },
       { kind: 'safety', defines: { THREADS: 2, ROUNDS: 2, RIVALS: 1, VANISHINGS: 0 }, leastStates: 1_000_000 },
+      {
+        kind: 'safety',
+        defines: { THREADS: 2, ROUNDS: 1, RIVALS: 1, VANISHINGS: 0, RESTS: 1 },
+        leastStates: 1_000_000,
+      },
       { kind: 'liveness', defines: { THREADS: 2, ROUNDS: 1, RIVALS: 1, VANISHINGS: 0 }, leastStates: 200_000 },
     ],
     mutants: {
@@ -49,18 +59,43 @@ const models = {
       FINISH_WAITS_NOT: { run: 0, means: 'the outcome is taken before the file was looked at' },
       EXPIRY_UNNOTICED: { run: 0, means: 'a wait is given to a thread that has ended for idleness' },
       CANCEL_KEEPS_LOCK: { run: 0, means: 'a wait that is called off keeps a lock that came in that moment' },
+      GIVE_BACK_NOT: { run: 1, means: 'a grant whose thread has no JavaScript any more is kept' },
+      RELEASE_TWICE: {
+        run: 1,
+        means: 'a hold that is over is released again, and takes the mutex from the next owner',
+      },
+      REST_WAITING: { run: 2, means: 'the descriptors are closed while one of them waits' },
+      REST_HELD: { run: 2, means: 'the descriptors are closed while one of them has the lock' },
+      REST_UNLOCKED: { run: 2, means: 'whether they are needed is asked without the lock' },
+      REST_LOCKS: { run: 2, means: 'who has locked one mutex waits for the lock of another' },
     },
   },
   courtesy: {
     runs: [
-      { kind: 'safety', defines: { ROUNDS: 3 }, leastStates: 300 },
-      { kind: 'liveness', defines: { ROUNDS: 3 }, leastStates: 500 },
+      { kind: 'safety', defines: { ROUNDS: 2, STOPS: 2 }, leastStates: 200_000 },
+      { kind: 'liveness', defines: { ROUNDS: 2, STOPS: 1 }, leastStates: 200_000 },
     ],
     mutants: {
       NO_COURTESY: { run: 1, means: 'nobody steps aside' },
       TAKE_BEFORE_LOOK: { run: 1, means: 'who steps aside takes the lock each time only to give it back' },
+      WAIT_AT_ONCE: { run: 1, means: 'who steps aside takes the lock by a wait' },
+      PATIENCE_UNENDING: { run: 1, means: 'patience never ends: a stopped waiter blocks the loop' },
+      PATIENCE_STAYS_SHORT: { run: 1, means: 'patience never grows: a slow waiter is never served' },
+      REST_UNENDING: { run: 1, means: 'nobody steps aside any more after it was in vain once' },
+      NO_REST: { run: 0, means: 'who has stepped aside in vain does so again at once' },
+      CALLED_OFF_FORGETS: { run: 0, means: 'a wait that is called off forgets that its process steps aside' },
       CLEAR_UNLOOKED: { run: 0, means: 'the queue mark is cleared without looking who waits' },
       MARK_FIRST: { run: 0, means: 'a waiter marks the file before it has its place' },
+    },
+  },
+  probe: {
+    runs: [
+      { kind: 'safety', defines: { PROBES: 3, ROUNDS: 2 }, leastStates: 10_000 },
+      { kind: 'liveness', defines: { PROBES: 3, ROUNDS: 2 }, leastStates: 10_000 },
+    ],
+    mutants: {
+      NO_RETRY: { run: 0, means: 'a try that meets a probe reports an owner' },
+      ONE_RETRY: { run: 0, means: 'a try that meets two probes reports an owner' },
     },
   },
   owner_thread: {
@@ -75,6 +110,10 @@ const models = {
       RING_UNDER_LOCK: { run: 0, means: 'the bell waits for the lock of whoever gives orders' },
       CANCEL_UNANSWERED: { run: 0, means: 'a wait is called off without waiting for the answer' },
       CANCEL_UNLOCKS_ABANDONED: { run: 0, means: 'an abandoned mutex is given back by a clean release' },
+      GIVE_BACK_CLEAN: {
+        run: 0,
+        means: 'a grant that nobody heard of is given back clean, although the mutex was abandoned',
+      },
       CANCEL_KEEPS_LOCK: { run: 0, means: 'a wait that is called off keeps a mutex that came in that moment' },
     },
   },

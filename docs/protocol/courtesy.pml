@@ -1,67 +1,188 @@
-/* Fairness over flock (Linux, macOS), which wakes a waiter and hands nothing over: a process that tries in a tight loop meets one
- * that waits. The 10 ms, in which a waiter that was woken has to run, are taken as kept: without them only a turn is lost. */
+/* Fairness over flock (Linux, macOS), which wakes a waiter and hands nothing over. A process that acquires in a tight
+ * loop, by tries or by waits, meets one that waits. The waiter may be stopped, for a while or for ever. It may be slow:
+ * it misses the first patience, but not the longer one. A pretender has a place in the queue and never asks for the
+ * lock.
+ *
+ * Time is a budget. A patience ends at any moment, but not before a waiter that runs had its chance. A rest lasts REST
+ * acquisitions. The loop always comes again within its patience. Its waits may be called off at any step. */
 
 #ifndef ROUNDS
-#define ROUNDS 2      /* waits of the waiter. The other one never ends. */
+#define ROUNDS 2      /* waits of the waiter. The loop never ends. */
 #endif
+#ifndef STOPS
+#define STOPS 1       /* how often the waiter is stopped */
+#endif
+#define REST 3        /* stands for nine times the patience */
 
-mtype { nobody, hog, waiter };
+mtype { nobody, loop, waiter };
 
 mtype locked = nobody;     /* flock on the lock file */
 mtype lastOwner = nobody;  /* whose record it has */
 bool queued;               /* the lock file's queue mark */
 bool shared;               /* the waiter's flock on NAME~wait */
-bool exclusive;            /* the other one's */
+bool sharedByLoop;         /* the loop's, while it waits */
+bool pretends;             /* the pretender's */
+bool exclusive;            /* the loop's, while it looks */
+
+/* Courtesy, in the loop's process */
+bool isSteppingAside;
+bool longPatience;         /* patience_ is kLongPatience */
+byte rest;                 /* acquisitions before restUntil_ */
+bool passed;               /* patience_ has passed since lastRelease_ */
+
 bool waits;
+bool slow;
+bool stopped;
 
-#define comesAgain (queued && lastOwner == hog)
+/* What the protocol is judged by. */
+bool refused;              /* the loop stepped aside since its last release, and found somebody in the queue each time */
+byte sinceVain = REST;     /* its acquisitions since it last did so in vain. REST stands for more. */
 
-/* native/posix/courtesy.cc: Courtesy::mustStepAside */
-inline mustStepAside(must) {
-  if
-  :: !comesAgain -> must = false
-  :: comesAgain ->
-     if
-#ifdef MUTANT_CLEAR_UNLOOKED
-     :: must = false; queued = false
+#ifdef MUTANT_PATIENCE_UNENDING
+#define patienceMayEnd false
 #else
-     :: atomic { shared -> must = true }
-     :: atomic { !shared -> exclusive = true }
-        queued = false;
-        atomic { exclusive = false; must = false }
+#define patienceMayEnd (!waits || stopped || (slow && !longPatience))
 #endif
+
+/* native/posix/courtesy.cc: Courtesy::someoneWaits */
+inline someoneWaits() {
+#ifdef MUTANT_CLEAR_UNLOOKED
+  isSteppingAside = false;
+  queued = false
+#else
+  if
+  :: atomic { shared || sharedByLoop || pretends -> isSteppingAside = true }
+  :: atomic { !shared && !sharedByLoop && !pretends -> exclusive = true; refused = false }
+     queued = false;
+     atomic { exclusive = false; isSteppingAside = false }
+  fi
+#endif
+}
+
+/* native/posix/courtesy.cc: Courtesy::isDone */
+inline isDone(done) {
+  atomic {
+    if
+    :: lastOwner != loop -> longPatience = false; done = true
+    :: lastOwner == loop && !passed -> done = false
+    :: lastOwner == loop && passed ->
+#ifdef MUTANT_NO_REST
+       rest = 0;
+#elif defined(MUTANT_REST_UNENDING)
+       rest = REST + 1;
+#else
+       rest = REST;
+#endif
+#ifndef MUTANT_PATIENCE_STAYS_SHORT
+       longPatience = true;
+#endif
+       done = true
+    fi
+  }
+}
+
+/* native/posix/courtesy.cc: Courtesy::isOthersTurn */
+inline isOthersTurn() {
+  if
+  :: isSteppingAside ->
+     isDone(done);
+     if
+     :: atomic { done -> isSteppingAside = false; done = false }
+     :: !done -> someoneWaits()
      fi
+#ifdef MUTANT_NO_COURTESY
+  :: !isSteppingAside
+#else
+  :: !isSteppingAside ->
+     if
+     :: queued && lastOwner == loop && !passed && rest == 0 -> someoneWaits()
+     :: !(queued && lastOwner == loop && !passed && rest == 0)
+     fi
+#endif
   fi
 }
 
-/* native/posix/mutex.cc: PosixMutex::tryLock, again and again */
 active proctype tight() {
-  bool must = false;
-end:
-  do
-  :: /* native/posix/courtesy.h: isSteppingAside */
+  bool done = false;
+take: /* native/posix/mutex.cc: PosixMutex::tryLock
+       * native/posix/courtesy.cc: Courtesy::take */
+end_take:
 #ifndef MUTANT_TAKE_BEFORE_LOOK
-     if
-     :: must -> mustStepAside(must)
-     :: !must
-     fi;
-     if
-     :: must -> goto end
-     :: !must
-     fi;
+  if
+  :: isSteppingAside -> isOthersTurn()
+  :: !isSteppingAside
+  fi;
+  if
+  :: isSteppingAside -> goto again
+  :: !isSteppingAside
+  fi;
 #endif
+  if
+  :: atomic { locked != nobody -> goto again }
+  :: atomic { locked == nobody -> locked = loop }
+  fi;
+  isOthersTurn();
+  if
+  :: atomic { isSteppingAside -> locked = nobody; refused = true }
+  :: !isSteppingAside -> goto owns
+  fi;
+
+again: /* a try, or an acquire that waits */
+  if
+  :: goto take
+  :: skip
+  fi;
+
+  /* native/posix/courtesy.cc: Courtesy::Place::enter
+   * native/posix/courtesy.cc: Courtesy::stepAside */
+  do
+  :: !isSteppingAside -> break
+#ifdef MUTANT_WAIT_AT_ONCE
+  :: isSteppingAside -> isSteppingAside = false
+#else
+  :: isSteppingAside ->
+     isDone(done);
      if
-     :: atomic { locked != nobody -> goto end }
-     :: atomic { locked == nobody -> locked = hog }
-     fi;
-#ifndef MUTANT_NO_COURTESY
-     mustStepAside(must);
-#endif
-     if
-     :: must -> locked = nobody
-     :: !must -> lastOwner = hog; locked = nobody
+     :: atomic { done -> isSteppingAside = false; done = false }
+     :: !done
      fi
-  od
+#endif
+  :: isSteppingAside -> /* called off */
+#ifdef MUTANT_CALLED_OFF_FORGETS
+     isSteppingAside = false;
+#endif
+     goto take
+  od;
+  sharedByLoop = true;
+  queued = true;
+  if
+  :: atomic { locked == nobody -> locked = loop; sharedByLoop = false }
+  :: atomic { locked != nobody -> sharedByLoop = false } /* called off */ goto take
+  fi;
+
+owns:
+  atomic {
+    assert(!isSteppingAside);
+    /* In vain: its patience has passed, and nobody else had the lock. At most once in REST acquisitions. */
+    if
+    :: refused && passed && lastOwner == loop -> assert(sinceVain >= REST); sinceVain = 0
+    :: else
+    fi;
+    sinceVain = (sinceVain < REST -> sinceVain + 1 : REST);
+    lastOwner = loop
+  }
+  /* native/posix/courtesy.h: released */
+  atomic {
+    locked = nobody;
+    passed = false;
+    refused = false;
+#ifdef MUTANT_REST_UNENDING
+    rest = (rest > 0 && rest <= REST -> rest - 1 : rest)
+#else
+    rest = (rest > 0 -> rest - 1 : 0)
+#endif
+  }
+  goto take
 }
 
 active proctype patient() {
@@ -69,26 +190,67 @@ active proctype patient() {
   do
   :: rounds == ROUNDS -> break
   :: rounds < ROUNDS ->
-     rounds++;
-     waits = true;
-     /* native/posix/courtesy.cc: Courtesy::queueUp */
+     atomic {
+       rounds++;
+       waits = true;
+       if
+       :: slow = true
+       :: slow = false
+       fi
+     }
+     /* native/posix/courtesy.cc: Courtesy::Place::enter */
 #ifdef MUTANT_MARK_FIRST
-     queued = true;
-     atomic { !exclusive -> shared = true }
+     atomic { !stopped -> queued = true }
+     atomic { !stopped && !exclusive -> shared = true }
 #else
-     atomic { !exclusive -> shared = true }
-     queued = true;
+     atomic { !stopped && !exclusive -> shared = true }
+     atomic { !stopped -> queued = true }
 #endif
-     /* Who has marked the file while it has its place is seen by all who come until it leaves. */
+     /* Who marks the file while it has its place is seen by all who come until it leaves. */
      assert(queued);
      /* native/posix/endable_flock_linux.cc: lock */
-     atomic { locked == nobody -> locked = waiter }
+     atomic { !stopped && locked == nobody -> locked = waiter }
      assert(queued);
-     /* native/posix/courtesy.cc: Courtesy::leaveQueue */
-     shared = false;
-     atomic { lastOwner = waiter; waits = false }
-     locked = nobody
+     /* native/posix/mutex.cc: PosixMutex::flockEnded
+      * native/posix/courtesy.cc: Courtesy::Place::leave */
+     atomic { !stopped -> shared = false }
+     atomic { !stopped -> lastOwner = waiter; waits = false }
+     atomic { !stopped -> locked = nobody }
   od
 }
 
-ltl served { [] (waits -> <> !waits) }
+active proctype clock() {
+end:
+  do
+  :: atomic { refused && !passed && patienceMayEnd -> passed = true }
+  od
+}
+
+active proctype stopper() {
+  byte stops = 0;
+  do
+  :: stops == STOPS -> break
+  :: break
+  :: stops < STOPS ->
+     atomic { stops++; stopped = true }
+     if
+     :: break
+     :: stopped = false
+     fi
+  od
+}
+
+active proctype pretender() {
+  if
+  :: skip
+  :: atomic { !exclusive -> pretends = true }
+     queued = true;
+     if
+     :: skip
+     :: pretends = false
+     fi
+  fi
+}
+
+/* A waiter that runs is served. The loop acquires again and again, unless the waiter was stopped as the owner. */
+ltl served { [] (waits -> <> (!waits || stopped)) && [] <> (locked == waiter || lastOwner == loop && locked == loop) }

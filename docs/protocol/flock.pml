@@ -31,7 +31,7 @@ bool killed[PROCESSES];
 /* What the protocol is judged by, and never decides anything. */
 bool owner[ACQUIRERS];         /* from the moment in which the acquirer is sure of the lock */
 bool bereft[ACQUIRERS];        /* the name was taken from it while it owned: it can exclude nobody any more */
-bool working[ACQUIRERS];       /* it was told that it owns, and has not said that it is done */
+bool working[ACQUIRERS];       /* its record is published, and it has not said that it is done */
 bool untold[INODES];           /* an owner ended at work, and no later owner was told */
 bool waiting[ACQUIRERS];
 
@@ -159,27 +159,44 @@ calledOff: /* native/posix/mutex.cc: PosixMutex::cancelWait. A lock that came in
       goto next
     }
 
-granted:
+granted: /* native/posix/mutex.cc: PosixMutex::acquire */
+    abandoned = markedHeld[file[d]];
     if
-    :: /* native/posix/mutex.cc: readAbandoned
-        * native/process_mutex.cc: ProcessMutex::deliver
-        * native/posix/mutex.cc: PosixMutex::writeRecord */
-       abandoned = markedHeld[file[d]];
+    :: /* native/process_mutex.cc: ProcessMutex::deliver
+        * native/posix/mutex.cc: PosixMutex::writeRecord. From here on the record tells of a death. */
        atomic {
-         waiting[d] = false;
 #ifndef MUTANT_NO_MARK
          markedHeld[file[d]] = true;
 #endif
-         /* Told exactly if the last owner ended at work, and then to nobody after this one. */
-         assert(abandoned == untold[file[d]]);
-         untold[file[d]] = false;
-         abandoned = false;
+         waiting[d] = false;
          working[d] = true
        }
     :: /* native/process_mutex.cc: ProcessMutex::cancel, with takeBack: the record stays as it was found. */
 #ifdef MUTANT_MARK_AT_GRANT
        markedHeld[file[d]] = true;
 #endif
+       atomic { unlock(d); goto next }
+    fi;
+    if
+    :: /* native/mutex_object.cc: MutexObject::settle. Its promise is resolved. */
+       atomic {
+         /* Told exactly if the last owner ended at work, and then to nobody after this one. */
+         assert(abandoned == untold[file[d]]);
+         untold[file[d]] = false;
+         abandoned = false
+       }
+    :: /* native/process_mutex.cc: ProcessMutex::giveBack. Published, but its thread has no JavaScript any more: the
+        * previous owner's record and mark are put back. */
+       atomic {
+         working[d] = false;
+#ifdef MUTANT_GIVE_BACK_CLEAN
+         markedHeld[file[d]] = false
+#elif defined(MUTANT_GIVE_BACK_MARKED)
+         skip
+#else
+         markedHeld[file[d]] = abandoned
+#endif
+       }
        atomic { unlock(d); goto next }
     fi;
     if

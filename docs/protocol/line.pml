@@ -1,6 +1,7 @@
-/* One process (Linux): the line in which its JavaScript threads stand, the one thread that waits in the kernel for the first of
- * them, and a rival process. One step is one access to what two threads share, or one system call. What happens under
- * ProcessMutex::mutex_ is still taken apart, since the waiter's thread never has that lock. */
+/* One process (Linux): the line in which its JavaScript threads stand, the one thread that waits in the kernel for the
+ * first of them, a thread that comes from another mutex and lets this one rest, and a rival process. One step is one
+ * access to what two threads share, or one system call. What happens under ProcessMutex::mutex_ is still taken apart,
+ * since the waiter's thread never has that lock. */
 
 #ifndef THREADS
 #define THREADS 2
@@ -13,6 +14,9 @@
 #endif
 #ifndef VANISHINGS
 #define VANISHINGS 1
+#endif
+#ifndef RESTS
+#define RESTS 0     /* times that the mutex is asked to rest */
 #endif
 #define NONE 255
 #define RIVAL 2     /* its description; ours are 0 and 1 */
@@ -31,13 +35,14 @@ byte owner = NONE;             /* the thread whose acquisition has the lock, del
 bool waiting;
 mtype state[THREADS] = ended;
 byte next = NONE;              /* next_, under nextMutex_ */
+bool otherMutex;               /* mutex_ of another ProcessMutex */
 
 /* PosixMutex */
 byte file[3] = NONE;           /* the inode that a description has open */
 byte owned = NONE;             /* files_[0] or files_[1] */
 byte waitingFile;
 bool looked;                   /* the waiter's thread has looked at its file at the end of this wait */
-bool sawNamed;                 /* waitedFileIsNamed_ */
+bool sawNamed;                 /* Wait::fileIsNamed */
 
 /* FlockWaiter */
 mtype phase = idle;
@@ -69,10 +74,19 @@ inline nameNext() {
   fi
 }
 
-/* native/posix/mutex.cc: PosixMutex::startWait
+/* native/process_mutex.cc: ProcessMutex::use. With this mutex_ locked, it may let others rest. It only tries their locks. */
+#ifdef MUTANT_REST_LOCKS
+#define use() !otherMutex
+#else
+#define use() true
+#endif
+
+/* native/process_mutex.cc: ProcessMutex::startWait
+ * native/posix/mutex.cc: PosixMutex::startWait
  * native/posix/flock_waiter.cc: FlockWaiter::start, whole under FlockWaiter::mutex_ */
 inline startWait() {
   atomic {
+    use();
     waitingFile = (owned == 0 -> 1 : 0);
     if
     :: file[waitingFile] == NONE -> file[waitingFile] = named
@@ -198,25 +212,49 @@ anew:
   :: waiting
   fi;
   unlockMutex();
-  /* native/mutex_object.cc: MutexObject::take
+  /* native/environment.cc: Environment::settle
    * native/mutex_object.cc: MutexObject::cancel */
   do
   :: atomic { woken[t] -> woken[t] = false } goto look
   :: !patient[t] -> goto cancel
   od;
 
-look: /* native/process_mutex.cc: ProcessMutex::deliver
-       * native/process_mutex.cc: ProcessMutex::deliverPlain */
+look: /* native/mutex_object.cc: MutexObject::deliver
+       * native/process_mutex.cc: ProcessMutex::deliver */
   lockMutex();
   takeWaited(t);
   if
-  :: state[t] == granted -> state[t] = delivered; unlockMutex(); goto owns
+  :: state[t] == granted -> state[t] = delivered; atomic { unlockMutex(); goto published }
   :: state[t] == queued -> unlockMutex()
   fi;
   do
   :: atomic { woken[t] -> woken[t] = false } goto look
   :: !patient[t] -> goto cancel
   od;
+
+published: /* native/mutex_object.cc: MutexObject::settle */
+  if
+  :: goto owns
+  :: /* Its JavaScript is gone. */
+#ifndef MUTANT_GIVE_BACK_NOT
+     /* native/process_mutex.cc: ProcessMutex::giveBack */
+     lockMutex();
+     assert(owner == t);
+     atomic { state[t] = ended; woken[t] = false }
+     unlock();
+     unlockMutex();
+#endif
+     /* native/mutex_object.cc: MutexObject::abandonAll. It names a hold that is over by now. */
+#ifdef MUTANT_RELEASE_TWICE
+     lockMutex();
+     if
+     :: owner != NONE -> unlock()
+     :: owner == NONE
+     fi;
+     unlockMutex();
+#endif
+     goto anew
+  fi;
 
 cancel: /* native/process_mutex.cc: ProcessMutex::cancel */
   lockMutex();
@@ -249,7 +287,7 @@ try: /* native/process_mutex.cc: ProcessMutex::tryAcquire
   lockMutex();
   if
   :: owner != NONE || waiting || nempty(line) -> unlockMutex(); goto anew
-  :: owner == NONE && !waiting && empty(line)
+  :: atomic { owner == NONE && !waiting && empty(line) -> use() }
   fi;
   do
   :: atomic {
@@ -267,7 +305,7 @@ try: /* native/process_mutex.cc: ProcessMutex::tryAcquire
   unlockMutex();
 
 owns:
-  assert(owner == t && locked[file[owned]] == owned);
+  assert(owner == t && file[owned] != NONE && locked[file[owned]] == owned);
   /* native/process_mutex.cc: ProcessMutex::release */
   lockMutex();
   atomic { state[t] = ended; woken[t] = false }
@@ -303,6 +341,7 @@ end_warm:
   :: phase == calledOff -> goto settle
   :: phase != calledOff
   fi;
+  assert(file[fd] != NONE);
   if
   :: atomic { locked[file[fd]] == NONE -> locked[file[fd]] = fd }
   :: cancelled -> goto leave
@@ -345,6 +384,47 @@ leave:
   atomic { first = 0; fd = 0; alive = false; goto absent }
 }
 
+/* native/process_mutex.h: isInUse */
+#ifdef MUTANT_REST_WAITING
+#define isInUse (owner != NONE)
+#elif defined(MUTANT_REST_HELD)
+#define isInUse (waiting || len(line) != 0)
+#else
+#define isInUse (owner != NONE || waiting || len(line) != 0)
+#endif
+
+/* A thread that has locked another mutex, and looks for descriptors that nobody needs. */
+proctype visitor() {
+  byte times = 0;
+  do
+  :: times == RESTS -> break
+  :: break
+  :: times < RESTS ->
+     atomic { times++; otherMutex = true }
+     /* native/process_mutex.cc: ProcessMutex::restIf. A mutex that is locked is in use. */
+#ifdef MUTANT_REST_LOCKS
+     lockMutex();
+#elif !defined(MUTANT_REST_UNLOCKED)
+     if
+     :: mutex -> goto leave
+     :: atomic { !mutex -> mutex = true }
+     fi;
+#endif
+     if
+     :: !isInUse ->
+        /* native/posix/mutex.cc: PosixMutex::rest */
+        atomic { unlockFile(0); file[0] = NONE }
+        atomic { unlockFile(1); file[1] = NONE }
+     :: isInUse
+     fi;
+#ifndef MUTANT_REST_UNLOCKED
+     unlockMutex();
+#endif
+leave:
+     otherMutex = false
+  od
+}
+
 proctype rival() {
   byte times = 0;
   do
@@ -366,6 +446,9 @@ init {
   atomic {
     run waiterThread();
     run rival();
+#if RESTS > 0
+    run visitor();
+#endif
     run outsider();
     run thread(0);
     run thread(1);

@@ -249,13 +249,23 @@ settle: /* native/win32/mutex.cc: Win32Mutex::settle */
        :: !abandonedBefore -> order(i, unlock); awaitAnswer(i)
        fi;
        goto anew
-    :: /* native/process_mutex.cc: ProcessMutex::deliver */
-       atomic {
-         assert(abandonedBefore == untold);
-         untold = false;
-         working[i] = true;
-         waits[i] = false
-       }
+    :: /* native/process_mutex.cc: ProcessMutex::deliver. Its record is published: from here on it counts as an owner. */
+       atomic { working[i] = true; waits[i] = false }
+    fi;
+    if
+    :: /* native/mutex_object.cc: MutexObject::settle. Its promise is resolved. */
+       atomic { assert(abandonedBefore == untold); untold = false }
+    :: /* native/process_mutex.cc: ProcessMutex::giveBack. Its JavaScript is gone. */
+       working[i] = false;
+       if
+#ifndef MUTANT_GIVE_BACK_CLEAN
+       :: abandonedBefore -> endThread(i)
+       :: !abandonedBefore -> order(i, unlock); awaitAnswer(i)
+#else
+       :: order(i, unlock); awaitAnswer(i)
+#endif
+       fi;
+       goto anew
     fi;
     assert(kernelOwner == i);
     if
