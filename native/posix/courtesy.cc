@@ -102,7 +102,9 @@ bool Courtesy::someoneWaits(const LockFile& lock) {
 
 void Courtesy::stepAside(const LockFile& lock, const FlockWaiter& waiter) {
   char buffer[kHeaderSize];
-  while (!waiter.isCalledOff() && !isDone(lock.read(buffer, sizeof buffer))) {
+  while (!isDone(lock.read(buffer, sizeof buffer))) {
+    // It goes on stepping aside: what comes next finds out whether that was in vain.
+    if (waiter.isCalledOff()) return;
     if (Clock::now() - lastRelease_ < kYielding) ::sched_yield();
     else ::usleep(kNapUs);
   }

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { NamedMutex } from 'os-mutex'
 import { unlessKernelTells, untilQueued } from '../support/kernel-queue.ts'
 import { LockFolder } from '../support/lock-folder.ts'
@@ -42,6 +43,37 @@ test('a waiter that is stopped costs the others about a tenth of their time', un
   assert.ok(share > 0.01, 'it is given its chances')
   waiter.thaw()
 })
+
+test(
+  'a stopped waiter costs no more where acquires give up before their patience ends',
+  unlessKernelTells,
+  async () => {
+    await using folder = new LockFolder()
+    const [mutex, waiter] = [folder.mutex(name), await folder.process()]
+    const held = mutex.tryAcquire()
+    waiter.acquire(name)
+    await untilQueued(mutex.path, waiter.pid)
+    await waiter.freeze()
+    held?.release()
+    const between: number[] = []
+    for (let refusal = 0; refusal < 7; refusal++) {
+      const startedAt = performance.now()
+      let taken = 0
+      for (;;) {
+        const lock = await mutex.acquire({ timeoutMs: 1 }).catch(() => null)
+        if (lock === null || performance.now() - startedAt > 2_000) break
+        lock.release()
+        taken++
+      }
+      between.push(taken)
+      // Longer than what is left of any patience.
+      await sleep(40)
+    }
+    const median = between.toSorted((a, b) => a - b)[3] as number
+    assert.ok(median > 10, `between two refusals it acquired ${between.join(', ')} times`)
+    waiter.thaw()
+  },
+)
 
 test('another user who only pretends to wait costs no more than that', withSecondUser, async () => {
   await using folder = new LockFolder().openToAll()
