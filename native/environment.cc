@@ -64,7 +64,9 @@ void Environment::onDoorbell(napi_env env, napi_value, void* context, void* hold
   static_cast<Environment*>(context)->settle(Napi::Env(env), static_cast<Hold>(reinterpret_cast<uintptr_t>(hold)));
 }
 
-// 1. A grant resolves its promise, and rings again. 2. Its owner has its first step. 3. The second ring is for dispatch.
+// 1. A grant resolves its promise, and rings again.
+// 2. Its owner has its first step.
+// 3. The second ring is for dispatch.
 void Environment::settle(Napi::Env env, Hold hold) {
   const auto found = pending_.find(hold);
   if (found == pending_.end()) return;  // settled or called off since it was rung for

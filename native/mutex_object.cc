@@ -186,10 +186,12 @@ Request::State MutexObject::deliver(Pending& pending) {
   return state;
 }
 
-// The promise is resolved from here, without a step of JavaScript of ours, which takes long where it has not run for a while: all who
-// wait behind this owner wait for it, too. What JavaScript has to do about it follows when the owner has had its first step.
+// The promise is resolved from here, without a step of JavaScript of ours, which takes long where it has not run for a
+// while: all who wait behind this owner wait for it, too. What JavaScript has to do about it follows when the owner has
+// had its first step.
 //
-// Where JavaScript can't run any more, since its worker is being ended, the owner will never hear of it: the grant goes back.
+// Where JavaScript can't run any more, since its worker is being ended, the owner will never hear of it: the grant goes
+// back.
 Environment::Settled MutexObject::settle(Hold hold, Failure& failure) {
   const auto found = pending_.find(hold);
   if (found == pending_.end()) return Environment::Settled::nothing;

@@ -13,8 +13,8 @@
 
 namespace os_mutex {
 
-// Acquisitions go to JavaScript by the number of their hold; 0 is none. A grant of which there is more to say than that is an object:
-// { hold, waitedMs, abandoned, previousOwner?: JSON, unrecorded?: Error }.
+// Acquisitions go to JavaScript by the number of their hold; 0 is none. A grant of which there is more to say than that
+// is an object: { hold, waitedMs, abandoned, previousOwner?: JSON, unrecorded?: Error }.
 class MutexObject final : public Napi::ObjectWrap<MutexObject>, public Environment::Client {
  public:
   static Napi::Function define(Napi::Env env);
@@ -43,8 +43,8 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject>, public Environme
   // Whether this thread holds or awaits the mutex, through any instance: a blocking wait for it could never end.
   Napi::Value isTakenInThisThread(const Napi::CallbackInfo& info);
   Napi::Value query(const Napi::CallbackInfo& info);
-  // Nothing is acquired any more. Gives the descriptors back as soon as nothing is held or pending either, which may be long
-  // before the garbage collector comes.
+  // Nothing is acquired any more. Gives the descriptors back as soon as nothing is held or pending either, which may be
+  // long before the garbage collector comes.
   void close(const Napi::CallbackInfo& info);
   void dropIfDone();
 

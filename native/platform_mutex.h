@@ -62,8 +62,8 @@ class PlatformMutex {
   class Listener {
    public:
     virtual ~Listener() = default;
-    // The wait has ended by itself, or was called off in just that moment. Called with nothing locked. It must not wait for
-    // the lock around the calls below: whoever has that may be waiting for this very thread.
+    // The wait has ended by itself, or was called off in just that moment. Called with nothing locked. It must not wait
+    // for the lock around the calls below: whoever has that may be waiting for this very thread.
     virtual void onWaitEnded() = 0;
   };
 
@@ -81,15 +81,16 @@ class PlatformMutex {
   // Takes the outcome of a wait that has ended. `busy`: it had to begin anew, onWaitEnded comes again.
   virtual LockResult finishWait(Acquired& acquired, Failure& failure) = 0;
 
-  // Publishes `json` as the owner's record. False: it can't be kept, and recordFailure() says why. Locking does not depend on it.
+  // Publishes `json` as the owner's record. False: it can't be kept, and recordFailure() says why. Locking does not
+  // depend on it.
   virtual bool writeRecord(std::string_view json) = 0;
   virtual Failure recordFailure() const = 0;
   virtual void unlock(Release how) = 0;
 
   // Whether somebody took the lock away from its owner: true only where that is certain. Needs: an owner.
   virtual bool isLost() const = 0;
-  // Keeps the system's cleaners away from what the owner holds, and publishes `json` again if others have damaged the record.
-  // Called from time to time. Needs: an owner.
+  // Keeps the system's cleaners away from what the owner holds, and publishes `json` again if others have damaged the
+  // record. Called from time to time. Needs: an owner.
   virtual void keepYoung(std::string_view json) = 0;
   // Gives back what only a mutex in use needs. Needs: no owner and no wait in this process.
   virtual void rest() = 0;

@@ -20,8 +20,8 @@ Registry& registry() {
   return *instance;
 }
 
-// Mutexes that nobody uses keep their descriptors for the next acquire. This many may do so; then they must rest. Rises with the
-// number of those that are in use, so that looking at all of them stays rare.
+// Mutexes that nobody uses keep their descriptors for the next acquire. This many may do so; then they must rest. Rises
+// with the number of those that are in use, so that looking at all of them stays rare.
 constexpr size_t kAwakeLimit = 64;
 std::atomic<size_t> awakeLimit{kAwakeLimit};
 std::atomic<size_t> awakeCount{0};
@@ -106,8 +106,9 @@ bool ProcessMutex::startWait(Failure& failure) {
 
 size_t ProcessMutex::restIdle() { return restAll(Rest::unused, nullptr); }
 
-// `but`: locked by the caller. The others are only tried, so two that do this at the same time can't wait for each other; one that is
-// locked is in use. Copies of the pointers, since the last one may go here, and with it its entry in the registry.
+// `but`: locked by the caller. The others are only tried, so two that do this at the same time can't wait for each
+// other; one that is locked is in use. Copies of the pointers, since the last one may go here, and with it its entry in
+// the registry.
 size_t ProcessMutex::restAll(Rest which, const ProcessMutex* but) {
   std::vector<std::shared_ptr<ProcessMutex>> all;
   {
@@ -167,10 +168,10 @@ void ProcessMutex::waitForNext() {
   }
 }
 
-// On the platform's thread, which must not wait for mutex_: whoever has that may be waiting for this thread, as when a Win32
-// mutex is released by the thread that owns it. So it only rings; the first in line takes the outcome on its own thread.
-// It can't ring in vain for good: hasEnded was true before next_ is read here, and whoever changes next_ looks after that
-// whether the wait has ended (cancel), so the one or the other sees both.
+// On the platform's thread, which must not wait for mutex_: whoever has that may be waiting for this thread, as when a
+// Win32 mutex is released by the thread that owns it. So it only rings; the first in line takes the outcome on its own
+// thread. It can't ring in vain for good: hasEnded was true before next_ is read here, and whoever changes next_ looks
+// after that whether the wait has ended (cancel), so the one or the other sees both.
 void ProcessMutex::onWaitEnded() {
   std::shared_ptr<Request> first;
   {
@@ -180,11 +181,11 @@ void ProcessMutex::onWaitEnded() {
   if (first) first->wake();
 }
 
-// Looks whether the wait has ended, and settles the first in line if so. `taker`: the request whose thread is looking, and
-// need not be woken.
+// Looks whether the wait has ended, and settles the first in line if so. `taker`: the request whose thread is looking,
+// and need not be woken.
 void ProcessMutex::takeWaited(const Request* taker) {
-  // With an owner: the lock file vanished under it, and the wait went through on a new one. The owner comes first all the
-  // same; unlock() looks again.
+  // With an owner: the lock file vanished under it, and the wait went through on a new one. The owner comes first all
+  // the same; unlock() looks again.
   if (!waiting_ || owner_ != 0 || !platform_->waitHasEnded()) return;
   const std::shared_ptr<Request> request = line_.front();  // not empty: whoever empties it ends the wait
   const LockResult result = platform_->finishWait(request->acquired, request->failure);

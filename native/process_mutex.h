@@ -1,5 +1,5 @@
-// All of this process's dealings with one mutex: every instance in every thread shares the one ProcessMutex of its location.
-// It keeps the line (first come, first served), and sends one of them at a time to wait in the kernel.
+// All of this process's dealings with one mutex: every instance in every thread shares the one ProcessMutex of its
+// location. It keeps the line (first come, first served), and sends one of them at a time to wait in the kernel.
 #pragma once
 
 #include <cstdint>
@@ -67,7 +67,8 @@ class ProcessMutex final : private PlatformMutex::Listener {
   bool snapshot(MutexSnapshot& snapshot, Failure& failure);
   Failure recordFailure();
 
-  // Lets those rest that nobody holds or awaits, and that nobody has used since the last call. Answers how many of them are left.
+  // Lets those rest that nobody holds or awaits, and that nobody has used since the last call. Answers how many of them
+  // are left.
   static size_t restIdle();
 
  private:

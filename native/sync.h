@@ -1,7 +1,9 @@
-// The system's own mutex and condition, between threads of this process. They do two things that the standard library's do not:
-// - A deadline counts by the monotonic clock in every build. std::condition_variable counts by the time of day where its library has
-//   no pthread_cond_clockwait: Zig's libc++ for glibc 2.17 is such a library.
-// - clang checks that a guarded field is touched only under its mutex: https://clang.llvm.org/docs/ThreadSafetyAnalysis.html
+// The system's own mutex and condition, between threads of this process. They do two things that the standard library's
+// do not:
+// - A deadline counts by the monotonic clock in every build. std::condition_variable counts by the time of day where its
+//   library has no pthread_cond_clockwait: Zig's libc++ for glibc 2.17 is such a library.
+// - clang checks that a guarded field is touched only under its mutex:
+//   https://clang.llvm.org/docs/ThreadSafetyAnalysis.html
 //   `npm run lint:native`, `npm run prebuild:all` and a build on macOS fail otherwise.
 #pragma once
 

@@ -31,8 +31,9 @@ int lockNow(int fd, int kind) {
   }
 }
 
-// A query() that can't see locks otherwise takes a shared one for a moment (PosixMutex::snapshot), which must not make a try fail. Only
-// another shared lock can be had beside it: then the exclusive one is tried again. A lock that stays shared is another program's.
+// A query() that can't see locks otherwise takes a shared one for a moment (PosixMutex::snapshot), which must not make
+// a try fail. Only another shared lock can be had beside it: then the exclusive one is tried again. A lock that stays
+// shared is another program's.
 int lockPastProbes(int fd) {
   int error = lockNow(fd, LOCK_EX);
   for (int attempt = 0; error == EWOULDBLOCK && attempt < kProbeTries; attempt++) {
@@ -55,8 +56,8 @@ bool Courtesy::openQueue() {
   return queue_.open(location_, ignored);
 }
 
-// While it steps aside, a process that tries and tries must not take the lock each time only to give it back: the waiter that is
-// just waking up might find it taken again and again.
+// While it steps aside, a process that tries and tries must not take the lock each time only to give it back: the
+// waiter that is just waking up might find it taken again and again.
 Courtesy::Taken Courtesy::take(const LockFile& lock, std::string_view& header, char (&buffer)[kHeaderSize], int& error) {
   if (isSteppingAside_ && isOthersTurn(lock, lock.read(buffer, sizeof buffer))) return Taken::no;
   error = lockPastProbes(lock.fd());
@@ -93,8 +94,8 @@ bool Courtesy::isDone(std::string_view header) {
 bool Courtesy::someoneWaits(const LockFile& lock) {
   if (!openQueue()) return false;
   if (lockNow(queue_.fd(), LOCK_EX) != 0) return true;
-  // A waiter marks the file after it has its shared lock, so none can have marked it since this exclusive one: clearing the mark hides
-  // nobody.
+  // A waiter marks the file after it has its shared lock, so none can have marked it since this exclusive one: clearing
+  // the mark hides nobody.
   lock.write({&kNotQueued, 1}, kQueueMarkOffset);
   ::flock(queue_.fd(), LOCK_UN);
   return false;

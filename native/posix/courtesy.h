@@ -1,13 +1,14 @@
-// Letting others go first. flock(2) wakes the first waiter when a lock is released but does not hand the lock over: a process
-// in a tight loop takes it again before the waiter has run, and may do so for ever. So:
+// Letting others go first. flock(2) wakes the first waiter when a lock is released, but does not hand the lock over: a
+// process in a tight loop takes it again before the waiter has run, and may do so for ever. So:
 //
-// - a waiter holds a shared flock on a second file, NAME~wait, for as long as it waits (the kernel's word that somebody waits,
-//   which a crash takes back), and marks the lock file once;
-// - who takes a lock without waiting, finds that mark, was the last owner itself a moment ago, and finds NAME~wait held, gives the
-//   lock back and steps aside until another owner has had it, or its patience ends.
+// - A waiter holds a shared flock on a second file, NAME~wait, for as long as it waits: the kernel's word that somebody
+//   waits, which a crash takes back. It also marks the lock file.
+// - A process that takes a lock without waiting, finds that mark, was the last owner itself a moment ago, and finds
+//   NAME~wait held, gives the lock back. It steps aside until another owner has had it, or its patience ends.
 //
-// Patience has a budget, since a waiter may be stopped, or only pretend to wait: whoever has stepped aside in vain does not for nine
-// times as long, so that costs a tenth at most. The next time it waits longer, for a waiter that is slow to wake up.
+// Patience has a budget, since a waiter may be stopped, or only pretend to wait: after stepping aside in vain, a process
+// does not for nine times as long. So that costs a tenth at most. The next time it waits longer, for a waiter that is
+// slow to wake up.
 //
 // Only a hint: where it fails (no file, a waiter slower than that), exclusion stands and only the turn is lost.
 #pragma once
@@ -28,8 +29,8 @@ class Courtesy {
   // `own`: this process's latest record in the lock file.
   Courtesy(const MutexLocation& location, const OwnRecord& own);
 
-  // The owner's side, under the caller's lock and with no wait in progress: flock(LOCK_EX | LOCK_NB) that leaves others their turn.
-  // `header` gets the file's first bytes, read under the lock. `error`: an errno.
+  // The owner's side, under the caller's lock and with no wait in progress: flock(LOCK_EX | LOCK_NB) that leaves others
+  // their turn. `header` gets the file's first bytes, read under the lock. `error`: an errno.
   Taken take(const LockFile& lock, std::string_view& header, char (&buffer)[kHeaderSize], int& error);
   void released() { lastRelease_ = Clock::now(); }
 
@@ -65,7 +66,8 @@ class Courtesy {
   const MutexLocation location_;  // of NAME~wait
   const OwnRecord& own_;
   LockFile queue_;
-  // Written under the caller's lock while nobody waits, or by the waiter's thread while it steps aside: then nobody owns in this process.
+  // Written under the caller's lock while nobody waits, or by the waiter's thread while it steps aside: then nobody
+  // owns in this process.
   bool isSteppingAside_ = false;
   Clock::duration patience_;
   Clock::time_point lastRelease_{};

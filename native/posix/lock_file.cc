@@ -29,9 +29,9 @@ bool fail(Failure& failure, FailureKind kind, int error, const char* call, const
 
 bool isSameFile(const struct stat& a, const struct stat& b) { return a.st_ino == b.st_ino && a.st_dev == b.st_dev; }
 
-// systemd-tmpfiles skips a folder that somebody holds a lock on, with all that is in it. So one shared lock on the user's own folder,
-// for as long as this process has a file open there: no timer could protect a file while its process is stopped or its machine asleep.
-// At the moment of a cleaning it can't be had. Then the files' ages have to do.
+// systemd-tmpfiles skips a folder that somebody holds a lock on, with all that is in it. So one shared lock on the
+// user's own folder, for as long as this process has a file open there: no timer could protect a file while its process
+// is stopped or its machine asleep. At the moment of a cleaning it can't be had. Then the files' ages have to do.
 std::shared_ptr<Descriptor> holdFolder(const std::string& path, Descriptor directory, const struct stat& status) {
   struct Held {
     std::weak_ptr<Descriptor> directory;
@@ -73,8 +73,8 @@ bool prepareUserDirectory(const MutexLocation& location, std::shared_ptr<Descrip
   return true;
 }
 
-// A free record takes the disk's block that later records need: where that can't be had, the first owner hears of it, and not
-// whoever comes after its crash.
+// A free record takes the disk's block that later records need: where that can't be had, the first owner hears of it,
+// and not whoever comes after its crash.
 void writeFirstRecord(int fd) {
   const EncodedRecord free("", kFree);
   char bytes[kHeaderSize + 1] = {kNotQueued};
@@ -82,8 +82,9 @@ void writeFirstRecord(int fd) {
   while (::pwrite(fd, bytes, sizeof bytes, 0) < 0 && errno == EINTR) {}
 }
 
-// A second name may have been given to any lock file that everybody may write to, and then for good. It is refused only where a record
-// could damage somebody's data: in what has content of its own, and in what is empty but not everybody's to write.
+// A second name may have been given to any lock file that everybody may write to, and then for good. It is refused only
+// where a record could damage somebody's data: in what has content of its own, and in what is empty but not everybody's
+// to write.
 bool mayWriteInto(int fd, const struct stat& status) {
   if (status.st_nlink <= 1) return true;
   char bytes[kHeaderSize];
@@ -150,7 +151,8 @@ bool LockFile::open(const MutexLocation& location, Failure& failure) {
   if (!location.ownDirectory.empty() && !prepareUserDirectory(location, folder_, failure)) return false;
   const std::string& path = location.path;
   for (int attempt = 0; attempt < kAttempts; attempt++) {
-    // First without O_CREAT: with fs.protected_regular, O_CREAT on another user's file in a sticky directory is refused.
+    // First without O_CREAT: with fs.protected_regular, O_CREAT on another user's file in a sticky directory is
+    // refused.
     const int fd = ::open(path.c_str(), kOpenFlags);
     if (fd >= 0) return adopt(fd, location, failure);
     if (errno == ELOOP || errno == EISDIR || errno == ENXIO) {

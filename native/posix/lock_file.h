@@ -51,10 +51,11 @@ class LockFile {
   int fd() const { return file_.get(); }
   const struct stat& identity() const { return identity_; }
 
-  // Whether the name still leads to this file. Asked after locking: an owner of a file that was unlinked excludes nobody.
+  // Whether the name still leads to this file. Asked after locking: an owner of a file that was unlinked excludes
+  // nobody.
   bool isStillNamed(const MutexLocation& location) const;
-  // Whether the file has certainly lost its name: no name is left, or the name leads elsewhere for those who see the file system
-  // as this file's opener did. False where that can't be told, as after a chroot.
+  // Whether the file has certainly lost its name: no name is left, or the name leads elsewhere for those who see the
+  // file system as this file's opener did. False where that can't be told, as after a chroot.
   bool hasLostName(const MutexLocation& location) const;
 
   // Reads from the start of the file into `buffer`; what cannot be read reads as empty.
@@ -64,7 +65,8 @@ class LockFile {
 
   // Makes the file young for the system's cleaners of temporary files, which go by its time stamps.
   void touch() const;
-  // Makes those cleaners skip the file whatever its age, where the system has such a way and the file is this user's; or ends that.
+  // Makes those cleaners skip the file whatever its age, where the system has such a way and the file is this user's;
+  // or ends that.
   void shield(bool on);
 
  private:

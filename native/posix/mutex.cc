@@ -1,8 +1,8 @@
-// The platform mutex of Linux and macOS: flock(2) on a file. The kernel frees the lock with the last descriptor of the open
-// file description, so with its process; all descriptors are O_CLOEXEC, so an exec'd child keeps none.
+// The platform mutex of Linux and macOS: flock(2) on a file. The kernel frees the lock with the last descriptor of the
+// open file description, so with its process; all descriptors are O_CLOEXEC, so an exec'd child keeps none.
 //
-// "Abandoned" comes from the record: an acquirer learns of the mark of an owner who did not take it back on releasing. The mark is
-// written when the lock reaches its owner and replaced by the next owner's, so exactly one learns of it.
+// "Abandoned" comes from the record: an acquirer learns of the mark of an owner who did not take it back on releasing.
+// The mark is written when the lock reaches its owner and replaced by the next owner's, so exactly one learns of it.
 #include <dlfcn.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -44,7 +44,8 @@ class PosixMutex final : public PlatformMutex, private FlockWaiter::Client {
   bool snapshot(MutexSnapshot& snapshot, Failure& failure) override;
 
  private:
-  // One wait, from its start to whoever takes its outcome. What the waiter's thread writes is read after FlockWaiter::finish or cancel.
+  // One wait, from its start to whoever takes its outcome. What the waiter's thread writes is read after
+  // FlockWaiter::finish or cancel.
   struct Wait {
     Wait(LockFile& waited, Courtesy& courtesy) : file(waited), place(courtesy) {}
     LockFile& file;
@@ -116,7 +117,8 @@ bool PosixMutex::startWait(Failure& failure) {
   return false;
 }
 
-// The news first: an event loop takes longer to wake up than these looks take, and where there is a core for it does so meanwhile.
+// The news first: an event loop takes longer to wake up than these looks take, and where there is a core for it does so
+// meanwhile.
 void PosixMutex::flockEnded(int error) {
   listener_.onWaitEnded();
   if (error != 0) return;

@@ -44,9 +44,9 @@ int renameNoReplace(const char* from, const char* to) {
   return ::syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0 ? 0 : errno;
 }
 
-// Not by lstat where it can be helped: it asks for the time stamps, too, and since Linux 6.13 a file whose time was asked for
-// pays for exact stamps at its next write, here the owner record's (measured: 2 µs more for an acquire and release on ext4).
-// By number, since older musl has no function for it. Some sandboxes refuse what they do not know.
+// Not by lstat where it can be helped: it asks for the time stamps, too, and since Linux 6.13 a file whose time was
+// asked for pays for exact stamps at its next write, here the owner record's (measured: 2 µs more for an acquire and
+// release on ext4). By number, since older musl has no function for it. Some sandboxes refuse what they do not know.
 NameState lookUp(const char* path, const struct stat& file) {
   struct statx found;
   if (::syscall(SYS_statx, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_INO, &found) == 0) {
@@ -71,14 +71,16 @@ View currentView() {
   return view;
 }
 
-// systemd-tmpfiles removes no file that has the sticky bit, which means nothing else on a file (tmpfiles.d(5), inode(7)).
+// systemd-tmpfiles removes no file that has the sticky bit, which means nothing else on a file (tmpfiles.d(5),
+// inode(7)).
 bool shieldFromCleaners(int fd, const struct stat& file, bool on) {
   if (file.st_uid != ::geteuid()) return false;
   const mode_t mode = file.st_mode & 07777 & ~static_cast<mode_t>(S_ISVTX);
   return ::fchmod(fd, on ? mode | S_ISVTX : mode) == 0;
 }
 
-// Not posix_fallocate: where the file system can't, the C library writes zeros instead, over what another descriptor writes at the time.
+// Not posix_fallocate: where the file system can't, the C library writes zeros instead, over what another descriptor
+// writes at the time.
 int takeBlocks(int fd, off_t bytes) {
   int error = 0;
   do {

@@ -12,7 +12,8 @@ class OwnRecord {
  public:
   // The record of a dead owner is in the file, and to be overwritten as a whole.
   void replaces(std::string_view found) { covered_ = found.size(); }
-  // Publishes `json`. 0, or the errno of a record that could not be written (disk full, quota): then its owner's death may go untold.
+  // Publishes `json`. 0, or the errno of a record that could not be written (disk full, quota): then its owner's death
+  // may go untold.
   int write(const LockFile& file, std::string_view json);
   // Whether `bytes`, a lock file's first ones, are still of this record, released or not.
   bool isIn(std::string_view bytes) const;

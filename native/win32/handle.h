@@ -31,8 +31,8 @@ class Handle {
   HANDLE handle_ = nullptr;
 };
 
-// An absolute path as the kernel takes it, past the rules of Win32: no limit of 260 units, no device names, no dots or spaces
-// that are dropped.
+// An absolute path as the kernel takes it, past the rules of Win32: no limit of 260 units, no device names, no dots or
+// spaces that are dropped.
 std::wstring widePath(const std::string& utf8);
 
 }  // namespace os_mutex

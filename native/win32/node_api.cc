@@ -1,9 +1,9 @@
 // Finds Node-API in whatever program loaded the addon. An import library would bind it to a program named node.exe, and
 // Electron renames that. Compiled with GNU-like toolchains only: node-gyp gives Visual C++ a hook of its own for this.
 //
-// The compiler calls a function that is marked dllimport through a pointer named __imp_<function>, which the import library
-// would define. Here they are defined by hand and filled when the library is loaded, before any of its code runs. A function that
-// the addon begins to use and that is missing here fails the link.
+// The compiler calls a function that is marked dllimport through a pointer named __imp_<function>, which the import
+// library would define. Here they are defined by hand and filled when the library is loaded, before any of its code
+// runs. A function that the addon begins to use and that is missing here fails the link.
 #include <windows.h>
 
 #define OS_MUTEX_NODE_API(X)                                                                                            \

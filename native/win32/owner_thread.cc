@@ -77,8 +77,8 @@ void OwnerThread::forget() {
   owns_ = false;
 }
 
-// The thread answers whatever the caller has locked: it takes no lock but this one here, also while it tells of a wait that
-// has ended.
+// The thread answers whatever the caller has locked: it takes no lock but this one here, also while it tells of a wait
+// that has ended.
 void OwnerThread::awaitAnswer() {
   const Guard guard(lock_);
   while (busy_) answered_.wait(lock_);
@@ -119,7 +119,8 @@ WaitOutcome OwnerThread::finishWait(DWORD& error) {
 WaitOutcome OwnerThread::cancelWait() {
   Phase expected = Phase::waiting;
   const bool first = phase_.compare_exchange_strong(expected, Phase::calledOff);
-  // The thread may be anywhere before, in or after its wait; the event stays set until it has answered, so it can't be missed.
+  // The thread may be anywhere before, in or after its wait; the event stays set until it has answered, so it can't be
+  // missed.
   if (first) ::SetEvent(cancel_.get());
   awaitAnswer();
   if (first) ::ResetEvent(cancel_.get());

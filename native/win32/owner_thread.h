@@ -1,6 +1,6 @@
-// A thread that owns a Win32 mutex on behalf of JavaScript. The kernel gives a mutex to a thread, not to a process: the thread
-// that took it has to release it, and the same thread would get it a second time at once. So each acquisition is made,
-// waited for and given back by a thread of ours, which is kept warm for some seconds.
+// A thread that owns a Win32 mutex on behalf of JavaScript. The kernel gives a mutex to a thread, not to a process: the
+// thread that took it has to release it, and the same thread would get it a second time at once. So each acquisition is
+// made, waited for and given back by a thread of ours, which is kept warm for some seconds.
 #pragma once
 
 #include <windows.h>
@@ -30,7 +30,8 @@ class OwnerThread {
   OwnerThread(const OwnerThread&) = delete;
   OwnerThread& operator=(const OwnerThread&) = delete;
 
-  // All below are called by one thread at a time, which need not be the same one. `error`: of what failed (GetLastError).
+  // All below are called by one thread at a time, which need not be the same one. `error`: of what failed
+  // (GetLastError).
 
   // Takes the mutex if it is free.
   WaitOutcome tryLock(HANDLE mutex, DWORD& error);

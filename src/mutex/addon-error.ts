@@ -41,7 +41,7 @@ const remedies: readonly (readonly [said: RegExp, remedy: string])[] = [
     /code signature|library validation|different Team ID/i,
     'macOS refuses its signature: sign the .node file together with the app (see docs/electron.md)',
   ],
-  [/Could not dynamically|not self-register|node-gyp-build/, 'install the package anew, with its dependencies'],
+  [/Could not dynamically|not self-register|node-gyp-build/, 'install the package again, with its dependencies'],
 ]
 
 /** No addon could be loaded. `cause` is the first failure. */

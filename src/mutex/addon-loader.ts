@@ -1,4 +1,5 @@
-// Finds and loads the native addon. Which file fits is for node-gyp-build to say; what may be tried besides is said here.
+// Finds and loads the native addon. Which file fits is for node-gyp-build to say; what may be tried besides is said
+// here.
 import { readdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
@@ -30,8 +31,8 @@ export function loadAddon(): unknown {
 }
 
 /**
- * First node-gyp-build's choice. It knows musl only by Alpine's /etc/alpine-release, and prefers whatever is in build/, also what another
- * machine has left there; so the other files for this system follow.
+ * First node-gyp-build's choice. It knows musl only by Alpine's /etc/alpine-release, and prefers whatever is in build/,
+ * also what another machine has left there; so the other files for this system follow.
  */
 function* candidates(findAddon: { resolve(directory: string): string }, root: string, attempts: Attempt[]) {
   let chosen: string | undefined

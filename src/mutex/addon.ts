@@ -25,7 +25,7 @@ export interface NativeFailure extends Error {
 }
 
 export interface NativeMutex {
-  /** 0: it is taken. A plain number where there is nothing more to say of the grant: it did not wait, is recorded, not abandoned. */
+  /** 0: it is taken. A plain number: there is nothing more to say of the grant. */
   tryAcquire(purposeJson?: string): Hold | Grant
   /** Gets in line. A grant calls `resolve(lock)`; `dispatch` comes soon after it. */
   enqueue(purposeJson: string | undefined, lock: object, resolve: (lock: object) => void): Hold
@@ -35,7 +35,7 @@ export interface NativeMutex {
   enqueueSync(purposeJson?: string): Hold
   /** Blocks the thread until there is a grant, for so long at most, and now and then for less. */
   waitSync(hold: Hold, ms: number): Grant | undefined
-  /** Takes an acquire out of the line; `takeBack` also out of a grant that was not delivered. False: it has an outcome. */
+  /** Takes an acquire out of the line; `takeBack`: also out of a grant not yet delivered. False: it has an outcome. */
   cancel(hold: Hold, takeBack: boolean): boolean
   release(hold: Hold): void
   /** As if it had never been acquired: an abandoned mutex stays so, with the record of the owner that abandoned it. */
@@ -71,15 +71,16 @@ export interface Addon {
    */
   processBehind(pid: number): { pid?: number; processStart?: number; pidSpace?: number } | undefined
   /**
-   * Takes room on the disk for a file's first `bytes` bytes, whatever its size is now. The path is absolute. What lies behind the file's
-   * end is given back, on Windows and macOS, when nobody has the file open any more; on Linux when it is truncated.
+   * Takes room on the disk for a file's first `bytes` bytes, whatever its size is now. The path is absolute. What lies
+   * behind the file's end is given back, on Windows and macOS, when nobody has the file open any more; on Linux when it
+   * is truncated.
    */
   preallocate(path: string, bytes: number): Promise<'done' | 'noRoom' | 'tooLarge' | 'unsupported'>
-  /** Lets mutexes that nobody uses give back their descriptors. How many keep them for now, since they were used lately. */
+  /** Lets unused mutexes give back their descriptors. How many keep them for now, since they were used lately. */
   restIdle(): number
   /** The name of its file system where flock is not reliable on it. */
   unsafeFileSystem(directory: string): string | undefined
-  /** Which processes share `Local\` names: those of the effective user (POSIX) or of the session (Windows) with this number. */
+  /** Which processes share `Local\` names: those of this effective user (POSIX) or session (Windows). */
   localScopeId(): number
 }
 

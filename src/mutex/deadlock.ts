@@ -1,4 +1,5 @@
-// Notices a wait for oneself: an acquire inside a withLock callback of the same mutex, told by the asynchronous context.
+// Notices a wait for oneself: an acquire inside a withLock callback of the same mutex, told by the asynchronous
+// context.
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { MutexDeadlockError } from './errors.ts'
 import type { MutexLock } from './mutex-lock.ts'
@@ -12,7 +13,7 @@ interface Enclosing {
 
 const context = new AsyncLocalStorage<Enclosing>()
 
-/** Runs `callback` as the one that `lock` encloses. `path` tells mutexes apart, also under different names' spellings. */
+/** Runs `callback` as the one that `lock` encloses. `path` is the mutex, however its name is spelt. */
 export function runEnclosed<T>(path: string, lock: MutexLock, callback: () => T): T {
   return context.run({ path, lock, outer: context.getStore() }, callback)
 }

@@ -59,8 +59,8 @@ export class MutexAccessError extends MutexError {
 }
 
 /**
- * `ERR_MUTEX_LOST`: the lock ended under its living owner, because somebody removed or replaced the lock file. The reason of
- * `lock.lost`.
+ * `ERR_MUTEX_LOST`: the lock ended under its living owner, because somebody removed or replaced the lock file. The
+ * reason of `lock.lost`.
  */
 export class MutexLostError extends MutexError {
   override readonly name = 'MutexLostError'

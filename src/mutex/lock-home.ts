@@ -1,5 +1,6 @@
-// Where lock files (POSIX) and owner records (Windows) live. One fixed place, not TMPDIR or XDG_RUNTIME_DIR: processes that
-// disagree on it do not exclude each other. Not /dev/shm either, which a logout may clear (RemoveIPC in logind.conf(5)).
+// Where lock files (POSIX) and owner records (Windows) live. One fixed place, not TMPDIR or XDG_RUNTIME_DIR: processes
+// that disagree on it do not exclude each other. Not /dev/shm either, which a logout may clear (RemoveIPC in
+// logind.conf(5)).
 import { realpathSync } from 'node:fs'
 import path from 'node:path'
 import { MutexArgumentError } from './errors.ts'
@@ -11,7 +12,7 @@ const homes = new Map<string, string>()
 /** Those whose file system was looked at. */
 const looked = new Set<string>()
 
-/** The lock home: `directory`, else `OS_MUTEX_DIR`, else the default. Warns once about a file system where flock is not safe. */
+/** The lock home: `directory`, else `OS_MUTEX_DIR`, else the default. Warns once where it excludes fewer than expected. */
 export function lockHome(directory: string | undefined): LockHome {
   const { defaultHome } = platform
   const chosen = directory ?? (process.env.OS_MUTEX_DIR || defaultHome)

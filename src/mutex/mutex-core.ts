@@ -104,7 +104,7 @@ export class MutexCore {
     return error
   }
 
-  /** For messages: an owner that can't be asked for, such as for want of a descriptor, must not turn a timeout into another error. */
+  /** For messages: a look that fails, such as for want of a descriptor, must not turn a timeout into another error. */
   #stateIfKnown(): MutexState {
     try {
       return this.query()

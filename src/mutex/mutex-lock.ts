@@ -5,8 +5,9 @@ import { notify } from './telemetry.ts'
 import type { Leash, Leashes } from './tenure.ts'
 
 /**
- * One held acquisition of a {@link NamedMutex}. Held until {@link release}, or until the process or worker thread ends, also when
- * this object is garbage collected; a process warning (`OS_MUTEX_LOCK_COLLECTED`) reports that. It does not keep the process alive.
+ * One held acquisition of a {@link NamedMutex}. Held until {@link release}, or until the process or worker thread ends,
+ * also when this object is garbage collected; a process warning (`OS_MUTEX_LOCK_COLLECTED`) reports that. It does not
+ * keep the process alive.
  */
 export class MutexLock {
   /** The name of the mutex that is held. */
@@ -28,7 +29,7 @@ export class MutexLock {
     this.#leashes = leashes
   }
 
-  /** @internal It is `hold`'s, now or when that is granted. `settle` leads to {@link describe}, before somebody asks for it. */
+  /** @internal It is `hold`'s, now or when that is granted. `settle` leads to {@link describe}. */
   begin(hold: Hold, purpose: string | undefined, settle?: () => void): void {
     this.#leash = this.#leashes.lend()
     this.#leash.tenure.begin(hold, purpose)
@@ -48,15 +49,15 @@ export class MutexLock {
     this.#free()
   }
 
-  /** @internal Releases a lock that nobody has made use of: what was abandoned before stays so, for the next owner to learn. */
+  /** @internal As if it had never been acquired: what was abandoned before stays so, for the next owner to learn. */
   giveBack(): void {
     this.#end((hold) => this.#leashes.native.giveBack(hold))
   }
 
   /**
-   * Whether the previous owner ended without releasing. The lock is yours all the same, as in Win32: repair what the mutex protects.
-   * Exactly one owner learns of it, and never after a clean release. `false` proves nothing after a reboot, nor of a global name:
-   * any user can write to its lock file.
+   * Whether the previous owner ended without releasing. The lock is yours all the same, as in Win32: repair what the
+   * mutex protects. Exactly one owner learns of it, and never after a clean release. `false` proves nothing after a
+   * reboot, nor of a global name: any user can write to its lock file.
    */
   get abandoned(): boolean {
     this.#settle?.()
@@ -83,10 +84,10 @@ export class MutexLock {
   }
 
   /**
-   * Aborts, with a `MutexLostError` (`ERR_MUTEX_LOST`) as its reason, when the lock is certain to have ended under its living owner:
-   * somebody removed or replaced the lock file, so another process may own the mutex now. POSIX only; looked for every 10 minutes, at
-   * each {@link report} and at each {@link NamedMutex.query}. Where nobody has read it, a process warning (`OS_MUTEX_LOST`) reports the
-   * loss. Never aborts after the release.
+   * Aborts, with a `MutexLostError` (`ERR_MUTEX_LOST`) as its reason, when the lock is certain to have ended under its
+   * living owner: somebody removed or replaced the lock file, so another process may own the mutex now. POSIX only;
+   * looked for every 10 minutes, at each {@link report} and at each {@link NamedMutex.query}. Where nobody has read it,
+   * a process warning (`OS_MUTEX_LOST`) reports the loss. Never aborts after the release.
    */
   get lost(): AbortSignal {
     this.#lost ??= this.#leash?.tenure.lost ?? new AbortController().signal
@@ -94,8 +95,8 @@ export class MutexLock {
   }
 
   /**
-   * Publishes how far the work under the lock has come, for everybody who waits (see {@link NamedMutex.query}). Costs one small
-   * write. Does nothing after release.
+   * Publishes how far the work under the lock has come, for everybody who waits (see {@link NamedMutex.query}). Costs
+   * one small write. Does nothing after release.
    * @throws `TypeError` `ERR_MUTEX_INVALID_ARGUMENT`
    */
   report(progress: ReportedProgress): void {

@@ -108,8 +108,8 @@ function checkMistypedPrefix(name: string, base: string): void {
 
 /**
  * The file name for a name without its prefix: one-to-one, also on file systems that fold case or normalise Unicode.
- * `a`–`z`, `0`–`9`, `_`, `-` and `.` stand for themselves, `+a` for `A`, `%0020` for a UTF-16 unit by its number; a name
- * that would grow too long becomes `=` and its SHA-256.
+ * `a`–`z`, `0`–`9`, `_`, `-` and `.` stand for themselves, `+a` for `A`, `%0020` for a UTF-16 unit by its number; a
+ * name that would grow too long becomes `=` and its SHA-256.
  */
 export function encodeMutexName(base: string): string {
   let encoded = ''

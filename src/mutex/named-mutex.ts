@@ -27,8 +27,8 @@ export interface NamedMutexOptions {
    */
   readonly scope?: MutexScope
   /**
-   * The lock home, an existing directory. Mutexes of different homes are different, whatever their names. Default: the environment
-   * variable `OS_MUTEX_DIR`, else `/tmp` (POSIX) or `%ProgramData%\\os-mutex`, which is made (Windows).
+   * The lock home, an existing directory. Mutexes of different homes are different. Default: the
+   * environment variable `OS_MUTEX_DIR`, else `/tmp` (POSIX) or `%ProgramData%\\os-mutex`, which is made (Windows).
    */
   readonly directory?: string
   /** What this program calls itself in its owner records. Default: the name of its main script. */
@@ -83,8 +83,8 @@ const MAX_SLICE_MS = 86_400_000
 const defaultApp = path.basename(process.argv[1] ?? process.title)
 
 /**
- * A named mutex of the operating system: one owner per name on the machine, whichever process, worker thread or instance it
- * is in. The kernel owns the lock, so whatever ends the owner frees it at once.
+ * A named mutex of the operating system: one owner per name on the machine, whichever process, worker thread or
+ * instance it is in. The kernel owns the lock, so it is free as soon as its owner has ended, in any way.
  *
  * `new NamedMutex('x', { scope: 'global' })` excludes all users and sessions of the machine, without `scope` this user
  * (POSIX) or session (Windows). Names follow Win32, so `Global\x` is the former and `Local\x` the latter: in JavaScript
@@ -100,8 +100,8 @@ export class NamedMutex {
   /** Who shares it, by the option `scope` or the name's prefix. */
   readonly scope: MutexScope
   /**
-   * POSIX: the lock file. Any program that calls flock(2) on it takes part. Windows: the file of the owner's record. There any
-   * program takes part that calls CreateMutex with the same name, in the default lock home.
+   * POSIX: the lock file. Any program that calls flock(2) on it takes part. Windows: the file of the owner's record.
+   * There any program takes part that calls CreateMutex with the same name, in the default lock home.
    */
   readonly path: string
 
@@ -121,13 +121,14 @@ export class NamedMutex {
   }
 
   /**
-   * Takes the lock, waiting for it if need be: no polling, no thread of the libuv pool, no blocked event loop. A free mutex
-   * is taken before the call returns. First come, first served in this process; between processes as the kernel queues
-   * them. A pending acquire keeps the process alive.
+   * Takes the lock, waiting for it if need be: no polling, no thread of the libuv pool, no blocked event loop. A free
+   * mutex is taken before the call returns. First come, first served in this process; between processes as the kernel
+   * queues them. A pending acquire keeps the process alive.
    *
-   * Rejects with `MutexTimeoutError` (`ERR_MUTEX_TIMEOUT`), `signal.reason`, `MutexDeadlockError` (`ERR_MUTEX_DEADLOCK`),
-   * `MutexAccessError` (`ERR_MUTEX_ACCESS_DENIED`), or a `MutexError` with `ERR_MUTEX_LOCK_FILE`, `ERR_MUTEX_CLOSED` or
-   * `ERR_MUTEX_SYSTEM`; with a `TypeError` `ERR_MUTEX_INVALID_ARGUMENT` for bad options. Then nothing is left behind.
+   * Rejects with `MutexTimeoutError` (`ERR_MUTEX_TIMEOUT`), `signal.reason`, `MutexDeadlockError`
+   * (`ERR_MUTEX_DEADLOCK`), `MutexAccessError` (`ERR_MUTEX_ACCESS_DENIED`), or a `MutexError` with
+   * `ERR_MUTEX_LOCK_FILE`, `ERR_MUTEX_CLOSED` or `ERR_MUTEX_SYSTEM`; with a `TypeError` `ERR_MUTEX_INVALID_ARGUMENT`
+   * for bad options. Then nothing is left behind.
    */
   acquire(options: AcquireOptions = NO_OPTIONS): Promise<MutexLock> {
     // Not an async function: its promise would be settled some turns later than the one of #wait, at every hand-off.
@@ -139,8 +140,8 @@ export class NamedMutex {
   }
 
   /**
-   * Takes the lock if it is free and no one in this process waits for it; else `null`. Never waits. For 10 ms after this
-   * process has released a mutex that other processes wait for, it leaves the turn to them.
+   * Takes the lock if it is free and no one in this process waits for it; else `null`. Never waits. For 10 ms after
+   * this process has released a mutex that other processes wait for, it leaves the turn to them.
    * @throws as {@link acquire} rejects
    */
   tryAcquire(options: TryAcquireOptions = NO_OPTIONS): MutexLock | null {
@@ -152,8 +153,8 @@ export class NamedMutex {
   }
 
   /**
-   * Takes the lock and blocks the thread until it has it: for CLIs, workers and tests. `worker.terminate()` gets a blocked
-   * worker out within 50 ms.
+   * Takes the lock and blocks the thread until it has it: for CLIs, workers and tests. `worker.terminate()` gets a
+   * blocked worker out within 50 ms.
    * @throws as {@link acquire} rejects; `ERR_MUTEX_DEADLOCK` when this thread itself holds or awaits the mutex
    */
   acquireSync(options: AcquireSyncOptions = {}): MutexLock {
@@ -175,8 +176,9 @@ export class NamedMutex {
   }
 
   /**
-   * Runs `callback` under the lock and releases it when the promise settles, also on a throw. Gives what the callback gives.
-   * Rejects as {@link acquire} does, or as the callback does. The options may come before the callback or after it.
+   * Runs `callback` under the lock and releases it when the promise settles, also on a throw. Gives what the callback
+   * gives. Rejects as {@link acquire} does, or as the callback does. The options may come before the callback or after
+   * it.
    */
   withLock<T>(callback: (lock: MutexLock) => T | Promise<T>): Promise<T>
   withLock<T>(options: AcquireOptions, callback: (lock: MutexLock) => T | Promise<T>): Promise<T>
@@ -206,9 +208,9 @@ export class NamedMutex {
   }
 
   /**
-   * Ends the instance: waiting acquires reject with `ERR_MUTEX_CLOSED`, later calls throw it. A lock that is held stays so
-   * until it is released. Gives back its descriptors at once; a mutex that is not closed does so some seconds after its last use.
-   * Again does nothing.
+   * Ends the instance: waiting acquires reject with `ERR_MUTEX_CLOSED`, later calls throw it. A lock that is held stays
+   * so until it is released. Gives back its descriptors at once; a mutex that is not closed does so some seconds after
+   * its last use. Again does nothing.
    */
   close(): void {
     this.#core.close()

@@ -7,8 +7,8 @@ import { nearestName } from './nearest-name.ts'
 /** How to wait, for every way of acquiring that waits. */
 export interface WaitOptions {
   /**
-   * How long to wait, in milliseconds, 0 or more. 0 tries once. Default `Infinity`. Counted by the monotonic clock: changing
-   * the time of day does not matter.
+   * How long to wait, in milliseconds, 0 or more. 0 tries once. Default `Infinity`. Counted by the monotonic clock:
+   * changing the time of day does not matter.
    */
   readonly timeoutMs?: number
   /** Why the lock is wanted, in a few words (256 UTF-16 units are kept). Others read it while they wait. */

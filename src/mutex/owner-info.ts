@@ -5,7 +5,7 @@ export interface OwnerProgress {
   readonly done: number
   readonly total?: number
   readonly unit?: string
-  /** Counts the owner's reports, so that a reader can tell a new one from one seen before. */
+  /** Counts the owner's reports, so that a reader recognises a new one. */
   readonly sequence: number
   /** When it was reported, in milliseconds of the machine's monotonic clock (`process.hrtime`). */
   readonly monotonicMs: number
@@ -27,7 +27,7 @@ export interface OwnerInfo {
    * end that process. Absent on `previousOwner`, which is always the record's word.
    */
   readonly confirmed?: boolean
-  /** Start time of the process in the kernel's own unit: with `pid` it tells one process from a later namesake. */
+  /** Start time of the process in the kernel's own unit: with `pid` it distinguishes a process from a later one. */
   readonly processStart?: number
   readonly host?: string
   /** Changes with every boot of the machine. */

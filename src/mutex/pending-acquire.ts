@@ -29,12 +29,13 @@ export function dispatch(hold: Hold, failure: NativeFailure | undefined): void {
 const MAX_TIMER_MS = 2 ** 31 - 1
 
 /**
- * One acquire that waits. It ends in one of four ways: granted, failed, timed out, or called off (by the signal, by close(), or by an
- * exception). All of them run on this thread, and the first takes the others away.
+ * One acquire that waits. It ends in one of four ways: granted, failed, timed out, or called off (by the signal, by
+ * close(), or by an exception). All of them run on this thread, and the first takes the others away.
  *
- * A grant resolves the promise natively, before `granted` runs here. So the others may still come after it: the addon then refuses to
- * call the acquire off. A grant may also have been made on another thread and not have been delivered. A timeout lets it win, since to
- * refuse a lock that is there helps nobody; whoever calls the acquire off gives it back, unseen.
+ * A grant resolves the promise natively, before `granted` runs here. So the others may still come after it: the addon
+ * then refuses to call the acquire off. A grant may also have been made on another thread and not have been delivered.
+ * A timeout lets it win, since to refuse a lock that is there helps nobody; whoever calls the acquire off gives it
+ * back, unseen.
  */
 export class PendingAcquire {
   readonly #core: MutexCore

@@ -1,6 +1,6 @@
-// Whether a directory that looks shared is private to some processes: /tmp of a systemd service with PrivateTmp=yes (systemd.exec(5)),
-// of a login with pam_namespace(8), of a snap. Each of them mounts a folder of its own over /tmp, and what it is shows in the mount's
-// root. A private tmpfs does not differ from any other.
+// Whether a directory that looks shared is private to some processes: /tmp of a systemd service with PrivateTmp=yes
+// (systemd.exec(5)), of a login with pam_namespace(8), of a snap. Each of them mounts a folder of its own over /tmp,
+// and what it is shows in the mount's root. A private tmpfs does not differ from any other.
 import { readFileSync } from 'node:fs'
 
 const kinds: readonly (readonly [root: RegExp, owner: string])[] = [

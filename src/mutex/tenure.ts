@@ -1,9 +1,9 @@
-// What there is of a held lock apart from its object, and so outlives it. A lock's object may be garbage collected, and its lock stays
-// held: to lose exclusion would be the worse failure.
+// What there is of a held lock apart from its object, and so outlives it. A lock's object may be garbage collected, and
+// its lock stays held: to lose exclusion would be the worse failure.
 //
-// A FinalizationRegistry costs too much to enter and leave at every acquire. So it watches a leash instead: a small object that the
-// lock alone holds on to while it is held, and that goes back to its mutex, for the next lock, at the release. A leash that is
-// collected while its tenure is in force was the one of a collected lock.
+// A FinalizationRegistry costs too much to enter and leave at every acquire. So it watches a leash instead: a small
+// object that the lock alone holds on to while it is held, and that goes back to its mutex, for the next lock, at the
+// release. A leash that is collected while its tenure is in force was the one of a collected lock.
 import type { Hold, NativeMutex } from './addon.ts'
 import { MutexLostError } from './errors.ts'
 import { notify } from './telemetry.ts'

@@ -11,8 +11,8 @@ import type { LockHome, MutexLocation, MutexPlatform } from './mutex-platform.ts
 const RESERVED = /^(global|local|session|restricted|appcontainernamedobjects|os-mutex-[0-9a-f]{64})$/i
 
 /**
- * Session 0 has services, scheduled tasks and CI agents in it. Its own names are the machine's names, so `Local\\x` is the
- * very mutex that `Global\\x` is: "Service applications use the global namespace by default".
+ * Session 0 has services, scheduled tasks and CI agents in it. Its own names are the machine's names, so `Local\\x` is
+ * the very mutex that `Global\\x` is: "Service applications use the global namespace by default".
  * https://learn.microsoft.com/windows/win32/termserv/kernel-object-namespaces
  */
 function resolved(name: ParsedName, sessionId: number): ParsedName {
@@ -20,8 +20,8 @@ function resolved(name: ParsedName, sessionId: number): ParsedName {
 }
 
 /**
- * The name that the kernel knows. In the default home it is the very name that was given, so that any program that calls
- * CreateMutex with it takes part. Each other home has mutexes of its own.
+ * The name that the kernel knows. In the default home it is the very name that was given, so that any program that
+ * calls CreateMutex with it takes part. Each other home has mutexes of its own.
  */
 function objectName({ scope, base }: ParsedName, home: LockHome, sessionId: number): string {
   // A name without a prefix is this session's. To add one could make it longer than MAX_PATH, so there is none where
