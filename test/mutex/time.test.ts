@@ -12,7 +12,7 @@ import {
   mustBlock,
   unlessKernelTells,
 } from '../support/kernel-queue.ts'
-import { LockFolder } from '../support/lock-folder.ts'
+import { canTake, LockFolder } from '../support/lock-folder.ts'
 import { resources } from '../support/resources.ts'
 
 // That the clock is the monotonic one is tested in mutex/clock.test.ts.
@@ -350,4 +350,30 @@ test('one signal may end any number of waits, and Node warns of no leak', async 
   assert.deepEqual(warnings, [])
   assert.equal(getEventListeners(controller.signal, 'abort').length, 0)
   lock.release()
+})
+
+test('a signal whose listener can be neither added nor removed fails that acquire, and leaves no request in line', async () => {
+  await using folder = new LockFolder()
+  const [mutex, owner] = [folder.mutex(name), await folder.process()]
+  const held = await owner.acquire(name).lock
+  const odd = (add: () => void, remove: () => void) =>
+    ({ aborted: false, addEventListener: add, removeEventListener: remove }) as unknown as AbortSignal
+  const refuse = () => {
+    throw new Error('not with me')
+  }
+  await assert.rejects(mutex.acquire({ signal: odd(refuse, refuse) }), { message: 'not with me' })
+  await assert.rejects(mutex.acquire({ signal: odd(() => {}, refuse), timeoutMs: 10 }), { code: 'ERR_MUTEX_TIMEOUT' })
+  await held.release()
+  assert.ok(canTake(folder.mutex(name)), 'nobody got the lock in secret')
+  assert.ok(canTake(mutex))
+})
+
+test("a timeout's stack is that of the call that waited", async () => {
+  await using folder = new LockFolder()
+  const held = folder.mutex(name).tryAcquire()
+  async function theOneWhoWaits(): Promise<unknown> {
+    return await folder.mutex(name).acquire({ timeoutMs: 5 })
+  }
+  await assert.rejects(theOneWhoWaits(), (error: Error) => /theOneWhoWaits/.test(error.stack ?? ''))
+  held?.release()
 })
