@@ -19,7 +19,7 @@ const models = {
   flock: {
     runs: [
       { kind: 'safety', defines: { ACQUIRERS: 2, ROUNDS: 2, VANISHINGS: 2, KILLS: 1 }, leastStates: 1_000_000 },
-      { kind: 'safety', defines: { ACQUIRERS: 3, ROUNDS: 1, VANISHINGS: 1, KILLS: 0 }, leastStates: 500_000 },
+      { kind: 'safety', defines: { ACQUIRERS: 3, ROUNDS: 1, VANISHINGS: 1, KILLS: 0 }, leastStates: 300_000 },
       { kind: 'safety', defines: { ACQUIRERS: 3, ROUNDS: 2, VANISHINGS: 0, KILLS: 1 }, leastStates: 1_000_000 },
       { kind: 'liveness', defines: { ACQUIRERS: 2, ROUNDS: 2, VANISHINGS: 1, KILLS: 1 }, leastStates: 500_000 },
     ],

@@ -159,24 +159,25 @@ calledOff: /* native/posix/mutex.cc: PosixMutex::cancelWait. A lock that came in
       goto next
     }
 
-granted: /* native/posix/mutex.cc: PosixMutex::acquire */
-    abandoned = markedHeld[file[d]];
-    if
-    :: /* native/process_mutex.cc: ProcessMutex::deliver
-        * native/posix/mutex.cc: PosixMutex::writeRecord. From here on the record tells of a death. */
-       atomic {
+granted: /* native/posix/mutex.cc: PosixMutex::acquire. Under its lock, nobody else writes the mark. */
+    atomic {
+      abandoned = markedHeld[file[d]];
+      if
+      :: /* native/process_mutex.cc: ProcessMutex::deliver
+          * native/posix/mutex.cc: PosixMutex::writeRecord. From here on the record tells of a death. */
 #ifndef MUTANT_NO_MARK
          markedHeld[file[d]] = true;
 #endif
          waiting[d] = false;
          working[d] = true
-       }
-    :: /* native/process_mutex.cc: ProcessMutex::cancel, with takeBack: the record stays as it was found. */
+      :: /* native/process_mutex.cc: ProcessMutex::cancel, with takeBack: the record stays as it was found. */
 #ifdef MUTANT_MARK_AT_GRANT
-       markedHeld[file[d]] = true;
+         markedHeld[file[d]] = true;
 #endif
-       atomic { unlock(d); goto next }
-    fi;
+         unlock(d);
+         goto next
+      fi
+    }
     if
     :: /* native/mutex_object.cc: MutexObject::settle. Its promise is resolved. */
        atomic {
@@ -268,8 +269,12 @@ init {
 #if ACQUIRERS > 2
     run acquirer(2);
 #endif
+#if KILLS > 0
     run killer();
-    run outsider()
+#endif
+#if VANISHINGS > 0
+    run outsider();
+#endif
   }
 }
 

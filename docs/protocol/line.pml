@@ -74,7 +74,7 @@ inline nameNext() {
   fi
 }
 
-/* native/process_mutex.cc: ProcessMutex::use. With this mutex_ locked, it may let others rest. It only tries their locks. */
+/* native/process_mutex.cc: ProcessMutex::use. With this mutex_ locked, it lets others rest, and only tries their locks. */
 #ifdef MUTANT_REST_LOCKS
 #define use() !otherMutex
 #else
@@ -401,7 +401,8 @@ proctype visitor() {
   :: break
   :: times < RESTS ->
      atomic { times++; otherMutex = true }
-     /* native/process_mutex.cc: ProcessMutex::restIf. A mutex that is locked is in use. */
+     /* native/process_mutex.cc: ProcessMutex::restIf
+      * native/process_mutex.cc: ProcessMutex::restLocked. A mutex that is locked is in use. */
 #ifdef MUTANT_REST_LOCKS
      lockMutex();
 #elif !defined(MUTANT_REST_UNLOCKED)
@@ -449,7 +450,9 @@ init {
 #if RESTS > 0
     run visitor();
 #endif
+#if VANISHINGS > 0
     run outsider();
+#endif
     run thread(0);
     run thread(1);
 #if THREADS > 2

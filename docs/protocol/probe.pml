@@ -1,5 +1,5 @@
-/* A query() that can't see the owner in the kernel's list (another pid namespace) takes a shared lock for a moment. A try
- * that comes in this moment must not report that somebody owns the mutex, and a waiter must still be served.
+/* Where the kernel shows no list of locks (as in some containers), query() takes a shared lock for a moment. A try that
+ * comes in this moment must not report that somebody owns the mutex, and a waiter must still be served.
  *
  * A probe that a try has met is over before the next one: it takes a microsecond, and the try yields the processor. So
  * TRIES are enough when they are more than the probes. */
