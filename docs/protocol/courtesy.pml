@@ -35,7 +35,7 @@ bool slow;
 bool stopped;
 
 /* What the protocol is judged by. */
-bool refused;              /* the loop stepped aside since its last release, and found somebody in the queue each time */
+bool refused;              /* the loop stepped aside since its last release, and always found somebody in the queue */
 byte sinceVain = REST;     /* its acquisitions since it last did so in vain. REST stands for more. */
 
 #ifdef MUTANT_PATIENCE_UNENDING

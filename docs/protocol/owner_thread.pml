@@ -249,7 +249,7 @@ settle: /* native/win32/mutex.cc: Win32Mutex::settle */
        :: !abandonedBefore -> order(i, unlock); awaitAnswer(i)
        fi;
        goto anew
-    :: /* native/process_mutex.cc: ProcessMutex::deliver. Its record is published: from here on it counts as an owner. */
+    :: /* native/process_mutex.cc: ProcessMutex::deliver. From here on its record tells of a death. */
        atomic { working[i] = true; waits[i] = false }
     fi;
     if
