@@ -84,6 +84,7 @@ const models = {
       REST_UNENDING: { run: 1, means: 'nobody steps aside any more after it was in vain once' },
       NO_REST: { run: 0, means: 'who has stepped aside in vain does so again at once' },
       CALLED_OFF_FORGETS: { run: 0, means: 'a wait that is called off forgets that its process steps aside' },
+      LEAVING_UNCHARGED: { run: 0, means: 'who leaves the queue before a patience ends is not charged for it' },
       CLEAR_UNLOOKED: { run: 0, means: 'the queue mark is cleared without looking who waits' },
       MARK_FIRST: { run: 0, means: 'a waiter marks the file before it has its place' },
     },

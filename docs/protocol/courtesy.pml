@@ -12,6 +12,9 @@
 #ifndef STOPS
 #define STOPS 1       /* how often the waiter is stopped */
 #endif
+#ifndef PRETENCES
+#define PRETENCES 2   /* how often the pretender comes and leaves */
+#endif
 #define REST 3        /* stands for nine times the patience */
 
 mtype { nobody, loop, waiter };
@@ -35,7 +38,7 @@ bool slow;
 bool stopped;
 
 /* What the protocol is judged by. */
-bool refused;              /* the loop stepped aside since its last release, and always found somebody in the queue */
+bool refused;              /* the loop stepped aside since its last release */
 byte sinceVain = REST;     /* its acquisitions since it last did so in vain. REST stands for more. */
 
 #ifdef MUTANT_PATIENCE_UNENDING
@@ -52,7 +55,7 @@ inline someoneWaits() {
 #else
   if
   :: atomic { shared || sharedByLoop || pretends -> isSteppingAside = true }
-  :: atomic { !shared && !sharedByLoop && !pretends -> exclusive = true; refused = false }
+  :: atomic { !shared && !sharedByLoop && !pretends -> exclusive = true }
      queued = false;
      atomic { exclusive = false; isSteppingAside = false }
   fi
@@ -88,7 +91,15 @@ inline isOthersTurn() {
      isDone(done);
      if
      :: atomic { done -> isSteppingAside = false; done = false }
-     :: !done -> someoneWaits()
+     :: !done ->
+        someoneWaits();
+#ifndef MUTANT_LEAVING_UNCHARGED
+        /* native/posix/courtesy.cc: Courtesy::takeRest */
+        if
+        :: atomic { !isSteppingAside -> rest = REST }
+        :: isSteppingAside
+        fi
+#endif
      fi
 #ifdef MUTANT_NO_COURTESY
   :: !isSteppingAside
@@ -163,9 +174,9 @@ again: /* a try, or an acquire that waits */
 owns:
   atomic {
     assert(!isSteppingAside);
-    /* In vain: its patience has passed, and nobody else had the lock. At most once in REST acquisitions. */
+    /* In vain: nobody else had the lock. At most once in REST acquisitions. */
     if
-    :: refused && passed && lastOwner == loop -> assert(sinceVain >= REST); sinceVain = 0
+    :: refused && lastOwner == loop -> assert(sinceVain >= REST); sinceVain = 0
     :: else
     fi;
     sinceVain = (sinceVain < REST -> sinceVain + 1 : REST);
@@ -241,15 +252,18 @@ active proctype stopper() {
 }
 
 active proctype pretender() {
-  if
-  :: skip
-  :: atomic { !exclusive -> pretends = true }
+  byte times = 0;
+  do
+  :: break
+  :: times < PRETENCES ->
+     times++;
+     atomic { !exclusive -> pretends = true }
      queued = true;
      if
-     :: skip
+     :: break
      :: pretends = false
      fi
-  fi
+  od
 }
 
 /* A waiter that runs is served. The loop acquires again and again, unless the waiter was stopped as the owner. */

@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 namespace os_mutex {
@@ -70,7 +71,11 @@ Courtesy::Taken Courtesy::take(const LockFile& lock, std::string_view& header, c
 
 bool Courtesy::isOthersTurn(const LockFile& lock, std::string_view header) {
   if (isSteppingAside_) {
-    isSteppingAside_ = !isDone(header) && someoneWaits(lock);
+    isSteppingAside_ = !isDone(header);
+    if (!isSteppingAside_ || someoneWaits(lock)) return isSteppingAside_;
+    // Whoever it was that waited has left. That was in vain, too: others could come and leave, again and again.
+    isSteppingAside_ = false;
+    takeRest();
   } else if (isMarkedQueued(header) && own_.isIn(header)) {
     const Clock::time_point now = Clock::now();
     isSteppingAside_ = now - lastRelease_ <= patience_ && now >= restUntil_ && someoneWaits(lock);
@@ -84,11 +89,16 @@ bool Courtesy::isDone(std::string_view header) {
     patience_ = kPatience;
     return true;
   }
-  const Clock::time_point now = Clock::now();
-  if (now - lastRelease_ <= patience_) return false;
-  restUntil_ = now + kRestFactor * patience_;
+  if (Clock::now() - lastRelease_ <= patience_) return false;
+  takeRest();
   patience_ = kLongPatience;
   return true;
+}
+
+// After it has stepped aside in vain. This process may come back only long after: that time was its own.
+void Courtesy::takeRest() {
+  const Clock::time_point now = Clock::now();
+  restUntil_ = now + kRestFactor * std::min(now - lastRelease_, patience_);
 }
 
 bool Courtesy::someoneWaits(const LockFile& lock) {

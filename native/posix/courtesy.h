@@ -60,6 +60,7 @@ class Courtesy {
   bool openQueue();
   bool isOthersTurn(const LockFile& lock, std::string_view header);
   bool isDone(std::string_view header);
+  void takeRest();
   bool someoneWaits(const LockFile& lock);
   void stepAside(const LockFile& lock, const FlockWaiter& waiter);
 

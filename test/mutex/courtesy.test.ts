@@ -75,18 +75,36 @@ test(
   },
 )
 
-test('another user who only pretends to wait costs no more than that', withSecondUser, async () => {
-  await using folder = new LockFolder().openToAll()
-  const mutex = folder.mutex(name)
-  mutex.tryAcquire()?.release()
-  const script = `exec 9>>"$0~wait" && flock -s 9 && printf w | dd of="$0" conv=notrunc bs=1 2>/dev/null && echo done && read _`
-  const pretender = spawn('sh', ['-c', script, mutex.path], { uid: secondUser, gid: secondUser })
-  await once(pretender.stdout, 'data')
-  const share = await refusedShare(mutex, 1_000)
-  assert.ok(share < 0.2, `refused for ${(share * 100).toFixed(1)} % of the time`)
-  pretender.stdin.end('\n')
-  await once(pretender, 'exit')
-})
+/** A program in Python that says when it has a place in line, and then marks the lock file, stays or leaves, for 20 s. */
+const pretender = (leaves: boolean) => `
+import fcntl, os, sys, time
+queue = os.open(sys.argv[1] + '~wait', os.O_RDWR | os.O_CREAT, 0o666)
+file = os.open(sys.argv[1], os.O_RDWR)
+end = time.time() + 20
+while time.time() < end:
+  fcntl.flock(queue, fcntl.LOCK_SH)
+  os.pwrite(file, b'w', 0)
+  print('in line', flush=True)
+  time.sleep(0.006)
+  if ${leaves ? 'True' : 'False'}: fcntl.flock(queue, fcntl.LOCK_UN)
+  time.sleep(0.0005)
+`
+for (const how of ['stays in line', 'comes and leaves']) {
+  test(`another user who only pretends to wait, and ${how}, costs no more than that`, withSecondUser, async () => {
+    await using folder = new LockFolder().openToAll()
+    const mutex = folder.mutex(name)
+    mutex.tryAcquire()?.release()
+    const args = ['-c', pretender(how === 'comes and leaves'), mutex.path]
+    const other = spawn('python3', args, { uid: secondUser, gid: secondUser, stdio: ['ignore', 'pipe', 'inherit'] })
+    await once(other.stdout, 'data')
+    other.stdout.resume()
+    const share = await refusedShare(mutex, 1_500)
+    assert.ok(share < 0.2, `refused for ${(share * 100).toFixed(1)} % of the time`)
+    assert.ok(share > 0.001, 'others step aside for him')
+    other.kill('SIGKILL')
+    await once(other, 'exit')
+  })
+}
 
 /** Lets a process run for a moment after every 20 ms in which it stands still. */
 function slowDown(pid: number): ChildProcess {
