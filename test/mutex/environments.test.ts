@@ -11,7 +11,7 @@ import { resources } from '../support/resources.ts'
 import { until } from '../support/until.ts'
 
 /** How many worker threads come and go. Set to fewer where a thread takes long to start, as under emulation. */
-const workerCount = Number(process.env.OS_MUTEX_TEST_WORKERS ?? 500)
+const workerCount = Number(process.env.OS_MUTEX_TEST_WORKERS ?? 160)
 /** So many of them are there at the same time. */
 const laneCount = 4
 
