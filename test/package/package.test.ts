@@ -91,6 +91,7 @@ test('the package exports just its interface', () => {
     'MutexArgumentError',
     'MutexDeadlockError',
     'MutexError',
+    'MutexLostError',
     'MutexTimeoutError',
     'NamedMutex',
     'acquireAll',
