@@ -303,7 +303,9 @@ Napi::Value MutexObject::isLost(const Napi::CallbackInfo& info) {
 }
 
 void MutexObject::keepYoung(const Napi::CallbackInfo& info) {
-  if (mutex_ && holdOf(info) == hold_) mutex_->keepYoung(hold_, composeRecord());
+  if (!mutex_) return;
+  if (holdOf(info) == hold_) mutex_->keepYoung(hold_, composeRecord());
+  else if (pendingAt(info) != pending_.end()) mutex_->keepWaitUseful();
 }
 
 Napi::Value MutexObject::isTakenInThisThread(const Napi::CallbackInfo& info) {
@@ -319,7 +321,7 @@ bool MutexObject::takes(const ProcessMutex& mutex) const {
 Napi::Value MutexObject::query(const Napi::CallbackInfo& info) {
   MutexSnapshot snapshot;
   Failure failure;
-  if (!mutex_->snapshot(snapshot, failure)) {
+  if (!mutex_->snapshot(info[0].As<Napi::Boolean>().Value(), snapshot, failure)) {
     toError(info.Env(), failure).ThrowAsJavaScriptException();
     return info.Env().Undefined();
   }

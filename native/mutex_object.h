@@ -42,7 +42,7 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject>, public Environme
   void keepYoung(const Napi::CallbackInfo& info);           // (hold)
   // Whether this thread holds or awaits the mutex, through any instance: a blocking wait for it could never end.
   Napi::Value isTakenInThisThread(const Napi::CallbackInfo& info);
-  Napi::Value query(const Napi::CallbackInfo& info);
+  Napi::Value query(const Napi::CallbackInfo& info);  // (mayProbe)
   // Nothing is acquired any more. Gives the descriptors back as soon as nothing is held or pending either, which may be
   // long before the garbage collector comes.
   void close(const Napi::CallbackInfo& info);

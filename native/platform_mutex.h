@@ -78,6 +78,8 @@ class PlatformMutex {
   // Calls the wait off. On return the kernel holds no request of it and no lock by it.
   virtual void cancelWait() = 0;
   virtual bool waitHasEnded() const = 0;
+  // Whether the wait is for something that nobody else would wait for now.
+  virtual bool waitsInVain() const = 0;
   // Takes the outcome of a wait that has ended. `busy`: it had to begin anew, onWaitEnded comes again.
   virtual LockResult finishWait(Acquired& acquired, Failure& failure) = 0;
 
@@ -95,8 +97,9 @@ class PlatformMutex {
   // Gives back what only a mutex in use needs. Needs: no owner and no wait in this process.
   virtual void rest() = 0;
 
-  // Looks without waiting or taking.
-  virtual bool snapshot(MutexSnapshot& snapshot, Failure& failure) = 0;
+  // Looks without waiting or taking. `mayProbe`: where the kernel does not tell, it may be taken for a moment. Else it
+  // counts as held there.
+  virtual bool snapshot(bool mayProbe, MutexSnapshot& snapshot, Failure& failure) = 0;
 };
 
 // The name of the file system under `directory` when locks are not reliable on it (network file systems), else nullptr.

@@ -273,9 +273,18 @@ void ProcessMutex::keepYoung(Hold hold, std::string_view record) {
   if (hold != 0 && hold == owner_) platform_->keepYoung(record);
 }
 
-bool ProcessMutex::snapshot(MutexSnapshot& snapshot, Failure& failure) {
+// Whoever is first in line then gets what this wait has come to, or stays in line for the next.
+void ProcessMutex::keepWaitUseful() {
   Guard guard(mutex_);
-  return platform_->snapshot(snapshot, failure);
+  if (!waiting_ || owner_ != 0 || platform_->waitHasEnded() || !platform_->waitsInVain()) return;
+  waiting_ = false;
+  platform_->cancelWait();
+  waitForNext();
+}
+
+bool ProcessMutex::snapshot(bool mayProbe, MutexSnapshot& snapshot, Failure& failure) {
+  Guard guard(mutex_);
+  return platform_->snapshot(mayProbe, snapshot, failure);
 }
 
 Failure ProcessMutex::recordFailure() {

@@ -63,8 +63,10 @@ class ProcessMutex final : private PlatformMutex::Listener {
   bool owns(Hold hold);
   bool isLost(Hold hold);
   void keepYoung(Hold hold, std::string_view record);
+  // The kernel's queue leads nowhere where somebody has removed the lock file: then the wait begins again, on the new one.
+  void keepWaitUseful();
 
-  bool snapshot(MutexSnapshot& snapshot, Failure& failure);
+  bool snapshot(bool mayProbe, MutexSnapshot& snapshot, Failure& failure);
   Failure recordFailure();
 
   // Lets those rest that nobody holds or awaits, and that nobody has used since the last call. Answers how many of them

@@ -217,7 +217,7 @@ void LockFile::touch() const {
 }
 
 void LockFile::shield(bool on) {
-  if (on != shielded_ && shieldFromCleaners(file_.get(), identity_, on)) shielded_ = on;
+  if (on != shielded_ && shieldFromCleaners(file_.get(), on)) shielded_ = on;
 }
 
 std::string_view LockFile::read(char* buffer, size_t size) const {

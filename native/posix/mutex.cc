@@ -34,6 +34,7 @@ class PosixMutex final : public PlatformMutex, private FlockWaiter::Client {
   bool startWait(Failure& failure) override;
   void cancelWait() override;
   bool waitHasEnded() const override { return waiter_.hasEnded(); }
+  bool waitsInVain() const override { return waiting_->file.hasLostName(location_); }
   LockResult finishWait(Acquired& acquired, Failure& failure) override;
   bool writeRecord(std::string_view json) override;
   Failure recordFailure() const override { return {FailureKind::system, recordError_, "write", location_.path}; }
@@ -41,7 +42,7 @@ class PosixMutex final : public PlatformMutex, private FlockWaiter::Client {
   bool isLost() const override { return owned_->hasLostName(location_); }
   void keepYoung(std::string_view json) override;
   void rest() override;
-  bool snapshot(MutexSnapshot& snapshot, Failure& failure) override;
+  bool snapshot(bool mayProbe, MutexSnapshot& snapshot, Failure& failure) override;
 
  private:
   // One wait, from its start to whoever takes its outcome. What the waiter's thread writes is read after
@@ -92,7 +93,11 @@ LockResult PosixMutex::tryLock(Acquired& acquired, Failure& failure) {
     int error = 0;
     switch (courtesy_.take(file, header, buffer, error)) {
       case Courtesy::Taken::yes: break;
-      case Courtesy::Taken::no: return LockResult::busy;
+      case Courtesy::Taken::no:
+        // Its owner holds a file that has lost its name, and with it the mutex: others take the new one.
+        if (!file.hasLostName(location_)) return LockResult::busy;
+        file.close();
+        continue;
       case Courtesy::Taken::error: failure = {FailureKind::system, error, "flock", location_.path}; return LockResult::failed;
     }
     if (file.isStillNamed(location_)) {
@@ -108,6 +113,7 @@ LockResult PosixMutex::tryLock(Acquired& acquired, Failure& failure) {
 
 bool PosixMutex::startWait(Failure& failure) {
   LockFile& file = freeFile();
+  if (file.isOpen() && !file.isStillNamed(location_)) file.close();
   if (!file.open(location_, failure)) return false;
   waiting_.emplace(file, courtesy_);
   const int error = waiter_.start(file.fd());
@@ -187,7 +193,7 @@ void PosixMutex::rest() {
   courtesy_.rest();
 }
 
-bool PosixMutex::snapshot(MutexSnapshot& snapshot, Failure& failure) {
+bool PosixMutex::snapshot(bool mayProbe, MutexSnapshot& snapshot, Failure& failure) {
   char buffer[kRecordLimit];
   if (owned_ != nullptr) {
     // Until the lock has reached its owner, the record is still the previous one's.
@@ -199,6 +205,7 @@ bool PosixMutex::snapshot(MutexSnapshot& snapshot, Failure& failure) {
   if (!file.openExisting(location_, failure)) return failure.kind == FailureKind::none;
   const std::string_view bytes = file.read(buffer, sizeof buffer);
   KernelWord word = askKernel(file.fd(), file.identity(), snapshot.kernelPid);
+  if (word == KernelWord::unknown && !mayProbe) word = KernelWord::held;
   if (word == KernelWord::unknown) {
     // Only taking the lock can tell where the kernel has no list of it, or shows no list of it to us. It is shared and
     // gone in a microsecond: others know by that that nobody owns the mutex.

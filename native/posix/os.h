@@ -33,7 +33,7 @@ View currentView();
 
 // Makes the system's cleaners of temporary files skip the file, or not any more. False: there is no such way, or not
 // for this user.
-bool shieldFromCleaners(int fd, const struct stat& file, bool on);
+bool shieldFromCleaners(int fd, bool on);
 
 enum class KernelWord { held, free, unknown };
 // Whether somebody holds a flock on the file, without taking it. `pid`: the owner, where the kernel tells, else 0.

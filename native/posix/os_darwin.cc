@@ -32,7 +32,7 @@ View currentView() {
 }
 
 // tmp_cleaner goes by the time stamps alone.
-bool shieldFromCleaners(int, const struct stat&, bool) { return false; }
+bool shieldFromCleaners(int, bool) { return false; }
 
 // On macOS flock and fcntl locks are of one family, and F_GETLK tells of both; a flock's owner has no pid there (-1).
 KernelWord askKernel(int fd, const struct stat&, long& pid) {

@@ -73,9 +73,11 @@ View currentView() {
 
 // systemd-tmpfiles removes no file that has the sticky bit, which means nothing else on a file (tmpfiles.d(5),
 // inode(7)).
-bool shieldFromCleaners(int fd, const struct stat& file, bool on) {
-  if (file.st_uid != ::geteuid()) return false;
-  const mode_t mode = file.st_mode & 07777 & ~static_cast<mode_t>(S_ISVTX);
+// Only that bit changes: an administrator may have changed the others meanwhile.
+bool shieldFromCleaners(int fd, bool on) {
+  struct stat now;
+  if (::fstat(fd, &now) != 0) return false;
+  const mode_t mode = now.st_mode & 07777 & ~static_cast<mode_t>(S_ISVTX);
   return ::fchmod(fd, on ? mode | S_ISVTX : mode) == 0;
 }
 

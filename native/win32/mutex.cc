@@ -87,6 +87,7 @@ class Win32Mutex final : public PlatformMutex, private OwnerThread::Client {
   bool startWait(Failure& failure) override;
   void cancelWait() override;
   bool waitHasEnded() const override { return waiting_->hasEnded(); }
+  bool waitsInVain() const override { return false; }
   LockResult finishWait(Acquired& acquired, Failure& failure) override;
   bool writeRecord(std::string_view json) override;
   Failure recordFailure() const override { return recordFailure_; }
@@ -96,7 +97,7 @@ class Win32Mutex final : public PlatformMutex, private OwnerThread::Client {
   void keepYoung(std::string_view) override {}
   // The last handle destroys the object: another program would then make it, with rights of its choice.
   void rest() override {}
-  bool snapshot(MutexSnapshot& snapshot, Failure& failure) override;
+  bool snapshot(bool mayProbe, MutexSnapshot& snapshot, Failure& failure) override;
 
  private:
   void waitEnded() override { listener_.onWaitEnded(); }
@@ -220,7 +221,7 @@ void Win32Mutex::unlock(Release how) {
   recordWritten_ = false;
 }
 
-bool Win32Mutex::snapshot(MutexSnapshot& snapshot, Failure& failure) {
+bool Win32Mutex::snapshot(bool, MutexSnapshot& snapshot, Failure& failure) {
   const Handle existing(mutex_ ? nullptr : ::OpenMutexW(kAccess, FALSE, objectName().c_str()));
   const HANDLE mutex = mutex_ ? mutex_.get() : existing.get();
   if (mutex == nullptr) {

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { MutexArgumentError, MutexTimeoutError } from './errors.ts'
 import type { MutexLock } from './mutex-lock.ts'
 import { type AcquireOptions, checkAcquireOptions, NamedMutex } from './named-mutex.ts'
@@ -49,6 +50,9 @@ export async function acquireAll(
   checkAcquireOptions(options, 'acquireAll()')
   const { timeoutMs = Number.POSITIVE_INFINITY } = options
   checkTimeout('timeoutMs', timeoutMs)
+  const odd = mutexes.find((mutex) => typeof mutex !== 'string' && !(mutex instanceof NamedMutex))
+  if (odd !== undefined)
+    throw invalidArgument(`acquireAll() takes names or NamedMutex objects, not ${inspect(odd, { depth: 0 })}`)
   const wanted = mutexes.map((mutex) => (typeof mutex === 'string' ? new NamedMutex(mutex) : mutex))
   const inOrder = [...wanted].sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0))
   const twice = inOrder.find((mutex, index) => mutex.path === inOrder[index - 1]?.path)

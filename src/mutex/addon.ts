@@ -45,12 +45,16 @@ export interface NativeMutex {
   noteCollected(hold: Hold): void
   /** Whether somebody took the lock away from its owner. True only where that is certain. */
   isLost(hold: Hold): boolean
-  /** Keeps the system's cleaners of temporary files away, and mends a damaged record. */
+  /**
+   * Of a lock: keeps the system's cleaners of temporary files away, and mends a damaged record. Of an acquire in line:
+   * begins its wait again where that is for a file that was removed.
+   */
   keepYoung(hold: Hold): void
   isTakenInThisThread(): boolean
   /** Only what takes a hold may be called after it. */
   close(): void
-  query(): { held: boolean; recordIsOwners: boolean; record: string; kernelPid: number }
+  /** `mayProbe`: where the kernel does not tell, take a shared lock for a moment. Else it counts as held. */
+  query(mayProbe: boolean): { held: boolean; recordIsOwners: boolean; record: string; kernelPid: number }
 }
 
 export interface Addon {

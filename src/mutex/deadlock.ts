@@ -15,7 +15,11 @@ const context = new AsyncLocalStorage<Enclosing>()
 
 /** Runs `callback` as the one that `lock` encloses. `path` is the mutex, however its name is spelt. */
 export function runEnclosed<T>(path: string, lock: MutexLock, callback: () => T): T {
-  return context.run({ path, lock, outer: context.getStore() }, callback)
+  // Work that a callback has started and not awaited keeps its context for good. Each round of a program that starts
+  // its next one so would add to the chain.
+  let outer = context.getStore()
+  while (outer?.lock.released === true) outer = outer.outer
+  return context.run({ path, lock, outer }, callback)
 }
 
 /** Throws `ERR_MUTEX_DEADLOCK` when an enclosing callback holds the mutex at `path`. */

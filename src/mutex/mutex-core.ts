@@ -10,7 +10,7 @@ import { presentOwner } from './present-owner.ts'
 import { currentProcess } from './process-identity.ts'
 import { warnUnrecorded } from './record-warning.ts'
 import { notify } from './telemetry.ts'
-import { Leashes, tenures } from './tenure.ts'
+import { Leashes } from './tenure.ts'
 import { timeoutError } from './timeout-error.ts'
 import { startUpkeep } from './upkeep.ts'
 
@@ -78,11 +78,12 @@ export class MutexCore {
     })
   }
 
-  query(): MutexState {
+  /** `mayProbe: false`: where only a probe could tell, it counts as held. */
+  query(mayProbe: boolean): MutexState {
     this.checkOpen()
-    const seen = this.guard(() => this.native.query())
-    if (seen.held) for (const tenure of tenures) if (tenure.native === this.native) tenure.look()
+    const seen = this.guard(() => this.native.query(mayProbe))
     if (!seen.held) return { held: false }
+    this.#leashes.look()
     const owner = presentOwner(seen)
     return owner === undefined ? { held: true } : { held: true, owner }
   }
@@ -107,7 +108,8 @@ export class MutexCore {
   /** For messages: a look that fails, such as for want of a descriptor, must not turn a timeout into another error. */
   #stateIfKnown(): MutexState {
     try {
-      return this.query()
+      // It was held a moment ago. To take it now, be it for a moment, would be in its waiters' way.
+      return this.query(false)
     } catch {
       return { held: true }
     }

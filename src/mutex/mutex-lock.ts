@@ -40,6 +40,7 @@ export class MutexLock {
   describe(grant: Grant | undefined): void {
     this.#settle = undefined
     this.#grant = grant
+    if (this.#leash !== undefined) this.#leashes.began(this.#leash.tenure)
     this.#acquiredAt = performance.now()
   }
 
@@ -52,6 +53,11 @@ export class MutexLock {
   /** @internal As if it had never been acquired: what was abandoned before stays so, for the next owner to learn. */
   giveBack(): void {
     this.#end((hold) => this.#leashes.native.giveBack(hold))
+  }
+
+  /** @internal Does what the first tick would do, for a thread that may not come back to its event loop. */
+  careFor(): void {
+    if (this.#leash !== undefined) this.#leashes.native.keepYoung(this.#leash.tenure.hold)
   }
 
   /**

@@ -7,6 +7,7 @@ import type { MutexLock } from './mutex-lock.ts'
 import { type MutexScope, parseMutexName } from './mutex-name.ts'
 import {
   abortReason,
+  checkBoolean,
   checkFunction,
   checkKnown,
   checkOptions,
@@ -166,7 +167,10 @@ export class NamedMutex {
     const purpose = checkString('purpose', options.purpose)
     checkFunction('onWait', options.onWait)
     const lock = this.#core.try(purpose)
-    if (lock !== null) return lock
+    if (lock !== null) {
+      lock.careFor()
+      return lock
+    }
     this.#checkNotBlockingItself()
     if (timeoutMs === 0) throw this.#core.timeoutError(timeoutMs)
     this.#core.notifyWait(purpose, options.onWait)
@@ -200,12 +204,13 @@ export class NamedMutex {
   }
 
   /**
-   * Looks whether the mutex is held, and by whom, without waiting or taking it. Takes some 20 µs; meant for people and
+   * Looks whether the mutex is held, and by whom, without waiting or taking it. Takes some 20 µs, and on Linux 6 µs more
+   * for each lock that anybody holds on the machine; meant for people and
    * messages, since the answer may be old at once.
    * @throws `MutexError` as {@link acquire} rejects with
    */
   query(): MutexState {
-    return this.#core.query()
+    return this.#core.query(true)
   }
 
   /**
@@ -229,6 +234,7 @@ export class NamedMutex {
     const purpose = checkString('purpose', options.purpose)
     const { onWait } = options
     checkFunction('onWait', onWait)
+    checkBoolean('detectDeadlock', options.detectDeadlock)
     if (signal?.aborted) throw abortReason(signal)
     if (options.detectDeadlock !== false) checkNotEnclosed(this.path, this.name)
     const lock = this.#core.try(purpose)
@@ -256,6 +262,7 @@ export class NamedMutex {
         const lock = this.#core.newLock()
         lock.begin(hold, purpose)
         this.#core.acquired(lock, grant, purpose)
+        lock.careFor()
         return lock
       }
       if (left <= 0 && native.cancel(hold, false)) throw this.#core.timeoutError(timeoutMs)

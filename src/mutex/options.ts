@@ -61,7 +61,8 @@ export function allowManyWaits(signal: AbortSignal): void {
 
 /** Older signals and polyfills have no reason of their own. */
 export function abortReason(signal: AbortSignal): unknown {
-  return signal.reason ?? new DOMException('This operation was aborted', 'AbortError')
+  const { reason } = signal
+  return reason === undefined ? new DOMException('This operation was aborted', 'AbortError') : reason
 }
 
 export function checkString(option: string, value: unknown): string | undefined {
@@ -75,8 +76,14 @@ export function checkFunction(option: string, value: unknown): void {
 }
 
 export function checkOptions(value: unknown): void {
-  if (typeof value === 'object' && value !== null) return
-  throw invalidArgument(`The options must be an object, not ${value === null ? 'null' : typeof value}`)
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return
+  const what = value === null ? 'null' : Array.isArray(value) ? 'an array' : typeof value
+  throw invalidArgument(`The options must be an object, not ${what}`)
+}
+
+export function checkBoolean(option: string, value: unknown): void {
+  if (value === undefined || typeof value === 'boolean') return
+  throw invalidArgument(`The option "${option}" must be true or false, not ${inspect(value)}`)
 }
 
 /** The names of the options in `T`. The compiler refuses a list that misses one, or has one that is not there. */

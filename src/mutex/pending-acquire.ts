@@ -4,6 +4,7 @@ import type { MutexLock } from './mutex-lock.ts'
 import { toMutexError } from './native-failure.ts'
 import { abortReason, allowManyWaits } from './options.ts'
 import { type OwnerInfo, purposeJson } from './owner-info.ts'
+import { startUpkeep } from './upkeep.ts'
 
 /** How to wait. */
 export interface Waiting {
@@ -68,6 +69,7 @@ export class PendingAcquire {
 
   #begin(): void {
     const { signal, timeoutMs, purpose, onWait } = this.#waiting
+    startUpkeep()
     this.#core.waits.add(this.#callOff)
     try {
       if (signal !== undefined) {

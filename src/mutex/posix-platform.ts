@@ -63,14 +63,34 @@ function fromErrno(what: string, failure: NativeFailure): MutexError {
         cause,
       )
     case os.constants.errno.ENOENT:
-    case os.constants.errno.ENOTDIR:
       return new MutexError(
         'ERR_MUTEX_LOCK_FILE',
         `${what}${told}: its directory does not exist. Create it, ${ELSEWHERE}.`,
         cause,
       )
+    case os.constants.errno.ENOTDIR:
+      return new MutexError(
+        'ERR_MUTEX_LOCK_FILE',
+        `${what}${told}: a file or link stands where its directory should be. Create it elsewhere, ${ELSEWHERE}.`,
+        cause,
+      )
     default:
-      return new MutexError('ERR_MUTEX_SYSTEM', `${what}${told}.`, cause)
+      return new MutexError('ERR_MUTEX_SYSTEM', `${what}${told}. ${remedyFor(failure.errno)}`.trimEnd(), cause)
+  }
+}
+
+function remedyFor(errno: number): string {
+  switch (errno) {
+    case os.constants.errno.EMFILE:
+    case os.constants.errno.ENFILE:
+      return 'Close files that are not needed, or raise the limit of open files (ulimit -n).'
+    case os.constants.errno.ENOSPC:
+    case os.constants.errno.EDQUOT:
+      return `Make room on that disk (bytes or inodes), ${ELSEWHERE}.`
+    case os.constants.errno.EAGAIN:
+      return 'The system gives no more threads or locks now: end some, or raise the limit of processes (ulimit -u).'
+    default:
+      return ''
   }
 }
 

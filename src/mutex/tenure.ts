@@ -73,12 +73,16 @@ export class Leash {
   }
 }
 
+/** More than a mutex needs, unless a crowd waits for it: then the rest goes with the crowd. */
+const MOST_FREE = 4
+
 /** The leashes of one mutex. */
 export class Leashes {
   readonly mutexName: string
   readonly native: NativeMutex
   readonly #path: string
   readonly #free: Leash[] = []
+  #latest: Tenure | undefined
 
   constructor(mutexName: string, path: string, native: NativeMutex) {
     this.mutexName = mutexName
@@ -93,7 +97,17 @@ export class Leashes {
 
   takeBack(leash: Leash): void {
     leash.tenure.end()
-    this.#free.push(leash)
+    if (this.#free.length < MOST_FREE) this.#free.push(leash)
+  }
+
+  /** The lock that this tenure is of was acquired. */
+  began(tenure: Tenure): void {
+    this.#latest = tenure
+  }
+
+  /** Looks whether the lock that is held is still its owner's. */
+  look(): void {
+    this.#latest?.look()
   }
 }
 

@@ -157,3 +157,13 @@ test('names may stand for mutexes in the usual lock home', async () => {
     delete process.env.OS_MUTEX_DIR
   }
 })
+
+test('acquireAll refuses what is no mutex, and says what it was given', async () => {
+  for (const odd of [null, 42, {}, ['a'], { path: '/x' }]) {
+    await assert.rejects(acquireAll([odd as unknown as string]), (error: Error & { code?: string }) => {
+      assert.equal(error.code, 'ERR_MUTEX_INVALID_ARGUMENT')
+      assert.match(error.message, /takes names or NamedMutex objects, not /)
+      return true
+    })
+  }
+})

@@ -1,7 +1,7 @@
 // The system's own cleaner of temporary files, over locks that are held.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { existsSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -113,6 +113,26 @@ test('the shield is off again after the release: what nobody holds may be cleane
   assert.equal(statSync(mutex.path).mode & 0o777, 0o666)
   lock.release()
   assert.equal(isSticky(), false)
+})
+
+test('a lock of acquireSync is shielded at once: its thread may not come back to its event loop', onLinux, async () => {
+  await using folder = new LockFolder()
+  const mutex = folder.mutex(name)
+  const lock = mutex.acquireSync()
+  assert.notEqual(statSync(mutex.path).mode & 0o1000, 0)
+  lock.release()
+})
+
+test("a tick and a release leave an administrator's chmod as it is", onLinux, async () => {
+  await using folder = new LockFolder()
+  const mutex = folder.mutex(name)
+  const lock = await mutex.acquire()
+  chmodSync(mutex.path, 0o660)
+  careForAll()
+  assert.equal(statSync(mutex.path).mode & 0o7777, 0o1660)
+  chmodSync(mutex.path, 0o600)
+  lock.release()
+  assert.equal(statSync(mutex.path).mode & 0o7777, 0o600)
 })
 
 test(

@@ -161,3 +161,28 @@ test('a mutex that is reached by a link to its lock home is still the same one',
   assert.equal(again.path, mutex.path)
   await mutex.withLock(() => assert.rejects(again.acquire(), { code: 'ERR_MUTEX_DEADLOCK' }))
 })
+
+test('rounds that start the next one inside their callback leave no chain of locks behind', async () => {
+  await using folder = new LockFolder()
+  const party = await folder.process({ execArgv: ['--expose-gc'] })
+  const left = await party.run(async ({ NamedMutex, directory }) => {
+    const mutex = new NamedMutex('rounds', { directory })
+    const locks: WeakRef<object>[] = []
+    await new Promise<void>((resolve) => {
+      const round = (): void => {
+        void mutex.withLock(async (lock) => {
+          locks.push(new WeakRef(lock))
+          if (locks.length === 200) resolve()
+          else setImmediate(round)
+        })
+      }
+      round()
+    })
+    for (let turn = 0; turn < 5; turn++) {
+      ;(globalThis as { gc?: () => void }).gc?.()
+      await new Promise((resolve) => setTimeout(resolve, 2))
+    }
+    return locks.filter((lock) => lock.deref() !== undefined).length
+  })
+  assert.ok(left < 20, `${left} of 200 locks are still reachable`)
+})

@@ -6,6 +6,7 @@ import { mkdirSync, renameSync, rmSync, unlinkSync, writeFileSync } from 'node:f
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { type LostEvent, MutexLostError } from 'os-mutex'
+import { kernelTells, untilQueued } from '../support/kernel-queue.ts'
 import { LockFolder } from '../support/lock-folder.ts'
 import { isRoot } from '../support/second-user.ts'
 import { careForAll } from '../support/upkeep.ts'
@@ -137,6 +138,35 @@ test('a lock that waits behind a lost one gets the new file, and is not lost', o
   assert.equal(lock.lost.aborted, false)
   assert.equal(await (await folder.process()).tryAcquire(name), null)
   lock.release()
+})
+
+test('a process that has the removed file open takes the new one, as all others do', onPosix, async () => {
+  await using folder = new LockFolder()
+  const [mutex, owner] = [folder.mutex(name), await folder.process()]
+  mutex.tryAcquire()?.release()
+  await owner.acquire(name).lock
+  assert.equal(mutex.tryAcquire(), null)
+  unlinkSync(mutex.path)
+  const lock = mutex.tryAcquire()
+  assert.notEqual(lock, null)
+  assert.equal(await (await folder.process()).tryAcquire(name), null, 'who comes then is excluded')
+  lock?.release()
+})
+
+test('a wait for a file that is removed meanwhile begins again at the next tick', onPosix, async () => {
+  await using folder = new LockFolder()
+  const [mutex, owner] = [folder.mutex(name), await folder.process()]
+  await owner.acquire(name).lock
+  const acquires = [mutex.acquire(), mutex.acquire()]
+  if (kernelTells) await untilQueued(mutex.path, process.pid)
+  unlinkSync(mutex.path)
+  careForAll()
+  const other = await folder.process()
+  for (const acquire of acquires) {
+    const lock = await acquire
+    assert.equal(await other.tryAcquire(name), null)
+    lock.release()
+  }
 })
 
 test(

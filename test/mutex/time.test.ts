@@ -368,6 +368,21 @@ test('a signal whose listener can be neither added nor removed fails that acquir
   assert.ok(canTake(mutex))
 })
 
+test('an acquire rejects with the very reason of its signal, also with null', async () => {
+  await using folder = new LockFolder()
+  const held = folder.mutex(name).tryAcquire()
+  for (const reason of [null, 0, '']) {
+    const controller = new AbortController()
+    const end = folder
+      .mutex(name)
+      .acquire({ signal: controller.signal })
+      .catch((error: unknown) => [error])
+    controller.abort(reason)
+    assert.deepEqual(await end, [reason])
+  }
+  held?.release()
+})
+
 test("a timeout's stack is that of the call that waited", async () => {
   await using folder = new LockFolder()
   const held = folder.mutex(name).tryAcquire()
