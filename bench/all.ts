@@ -15,12 +15,13 @@ import { Figures } from './support/peer-figures.ts'
 import { handOff, recovery } from './support/peer-hand-off.ts'
 import { PEERS, peerNamed } from './support/peer-list.ts'
 import { describeMachine } from './support/peer-machine.ts'
+import { requireLockWithin } from './support/peer-place.ts'
 import { svg } from './support/peer-plot.ts'
 import { markdown, type Notes, type Run } from './support/peer-report.ts'
 import { steps } from './support/peer-steps.ts'
 import { pool, waitingCpu } from './support/peer-waiting.ts'
 
-const ROUNDS = 3
+const ROUNDS = 5
 const MEASUREMENTS: readonly Measurement[] = [pair, handOff, steps, fairness, recovery, waitingCpu, pool, blockedOwner]
 
 const checkout = fileURLToPath(new URL('../..', import.meta.url))
@@ -77,7 +78,9 @@ compilePrograms()
 const begin = performance.now()
 const loadBefore = os.loadavg()
 const figures = new Figures()
-await measureAll(new Bench(peers, figures, folder))
+const bench = new Bench(peers, figures, folder)
+for (const peer of peers) await requireLockWithin(bench.room(), peer)
+await measureAll(bench)
 write(figures, {
   command: ['npm run bench', ...(isWhole ? [] : ['--', ...process.argv.slice(2)])].join(' '),
   date: new Date().toISOString().slice(0, 10),

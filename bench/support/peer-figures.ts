@@ -10,6 +10,7 @@ export type Step = (typeof STEPS)[number]
 
 export type Figure =
   | 'pairUs'
+  | 'sixCallsUs'
   | `handOffUs${(typeof SIZES)[number]}`
   | `${Step}Us`
   | 'recoveryMs'

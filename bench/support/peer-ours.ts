@@ -5,7 +5,7 @@ import type { Peer } from '../peers/peer.ts'
 
 export const osMutex: Peer = {
   name: 'os-mutex',
-  waits: '`acquire()`: `flock(2)` on a thread of its own',
+  waits: '`acquire()`: tries `flock(2)`, then waits for it on its own thread',
   file: (folder, name) => path.join(folder, `.os-mutex-${name}`),
   async open(folder, name) {
     const { NamedMutex } = await import('os-mutex')

@@ -1,10 +1,10 @@
 // The report, as Markdown.
 import type { Peer } from '../peers/peer.ts'
 import { type Figure, type Figures, SIZES, STEPS } from './peer-figures.ts'
-import { FLOOR } from './peer-list.ts'
+import { FLOOR, OURS } from './peer-list.ts'
 import type { Machine } from './peer-machine.ts'
 import { STAT_LIMIT } from './peer-pool.ts'
-import { shortfalls, statRatio } from './peer-shortfalls.ts'
+import { RULES, shortfalls, statRatio } from './peer-shortfalls.ts'
 import { hasSteps } from './peer-steps.ts'
 import { digits } from './statistics.ts'
 
@@ -88,16 +88,32 @@ function stepsTable(figures: Figures, peers: readonly Peer[]): string {
   return table(['', ...head], rows)
 }
 
+/** The row of what bare C takes for the calls of a pair of ours. */
+const SIX_CALLS = `the six system calls of ${OURS.name}, in C`
+
 function aloneTable(figures: Figures, peers: readonly Peer[]): string {
   const floor = figures.median(FLOOR, 'pairUs')
+  const sixCalls = figures.median(FLOOR, 'sixCallsUs')
+  const pairCells = (peer: Peer, figure: Figure) => {
+    const median = figures.median(peer, figure)
+    return [cell(figures, peer, figure, span), times(quotient(median, sixCalls)), times(quotient(median, floor))]
+  }
   const rows = peers.map((peer) => [
     peer.name,
-    cell(figures, peer, 'pairUs', span),
-    times(quotient(figures.median(peer, 'pairUs'), floor)),
+    ...pairCells(peer, 'pairUs'),
     cell(figures, peer, 'recoveryMs', (ms) => span(ms * 1000)),
     cell(figures, peer, 'waitCpuMs', (ms) => `${digits(ms)} ms`),
   ])
-  return table(['', 'acquire and release', '÷ bare C', 'owner killed → next owner', 'CPU of a 5 s wait'], rows)
+  const sixCallsRow = [SIX_CALLS, ...pairCells(FLOOR, 'sixCallsUs'), '–', '–']
+  const head = [
+    '',
+    'acquire and release',
+    '÷ the six calls',
+    '÷ bare C',
+    'owner killed → next owner',
+    'CPU of a 5 s wait',
+  ]
+  return table(head, peers.includes(FLOOR) ? [...rows, sixCallsRow] : rows)
 }
 
 function whenBlocked(figures: Figures, peer: Peer): string {
@@ -160,7 +176,8 @@ function waitersTable(figures: Figures, peers: readonly Peer[]): string {
 function machineLines({ machine, ...run }: Run): string {
   const load = (values: readonly number[]) => values.map((value) => value.toFixed(1)).join(', ')
   return [
-    `- ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB; ${machine.kernel}; files on ${machine.fileSystem}; Node ${machine.node}`,
+    `- ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB; ${machine.kernel}; Node ${machine.node}`,
+    `- the locks of all peers on ${machine.fileSystem}, in new folders within one that \`mkdtemp\` made beneath \`os.tmpdir()\`; each peer's lock was looked for in its folder before the first round`,
     `- load average ${load(run.loadBefore)} before and ${load(run.loadAfter)} after; ${run.rounds} rounds in ${run.minutes.toFixed(0)} minutes, ${run.date}`,
     `- by \`${run.command}\``,
   ].join('\n')
@@ -213,7 +230,7 @@ export function markdown(figures: Figures, peers: readonly Peer[], run: Run, not
     ...note('pool'),
     ...note('memory'),
     '## Where it falls short',
-    "By rule: where os-mutex is not first among those a Node program can use, where its hand-off is more than half of the best peer's, and where the hand-off among 128 processes costs more than twice that between 2.",
+    RULES,
     shortfallLines(figures, peers, notes),
   ]
   return `${parts.join('\n\n')}\n`
