@@ -16,7 +16,7 @@ const promises = {
   'end-before': 'a wait that is ended before it begins leaves no thread and no lock',
   'end-inside': 'a wait that is ended while it is blocked leaves no thread and no lock',
   'end-after': 'a wait that is ended after it got the lock leaves the lock to who ended it, and no thread',
-  storm: 'of thousands of grants that race with the end of the wait none is lost, and none comes late',
+  storm: 'of a thousand grants that race with the end of the wait none is lost, and none comes late',
   'hand-over': 'of 20,000 unlocks among four waiters none is missed',
   leftovers: 'waits leave no descriptor, hand none on to other programs, and change the action of no signal',
 }

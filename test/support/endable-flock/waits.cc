@@ -118,7 +118,7 @@ class Client : public FlockWaiter::Client {
 // the lock then, the other takes it after him.
 void storm() {
   const char* const asked = std::getenv("OS_MUTEX_TEST_ROUNDS");
-  const int rounds = asked == nullptr ? 3000 : std::atoi(asked);
+  const int rounds = asked == nullptr ? 1000 : std::atoi(asked);
   Client client;
   FlockWaiter waiter(client);
   Descriptor files[2] = {openFile(), openFile()};
