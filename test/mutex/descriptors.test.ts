@@ -12,7 +12,7 @@ const index = import.meta.resolve('os-mutex')
 /** Runs a module in a process that may have so few descriptors. */
 function runWithin(limit: number, code: string): string {
   const command = `ulimit -n ${limit} && exec "$0" --input-type=module -e "$1"`
-  const { stdout, stderr } = spawnSync('sh', ['-c', command, process.execPath, code], { encoding: 'utf8' })
+  const { stdout, stderr } = spawnSync('/bin/sh', ['-c', command, process.execPath, code], { encoding: 'utf8' })
   return stdout.trim() || stderr
 }
 
