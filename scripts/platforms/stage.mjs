@@ -12,7 +12,7 @@ export function stage({ name, addon, foreign }) {
   const folder = path.join(cache('stages'), name)
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(path.join(folder, 'results'), { recursive: true })
-  for (const what of ['package.json', 'package-lock.json', 'dist', 'out'])
+  for (const what of ['package.json', 'package-lock.json', 'README.md', 'dist', 'out'])
     cpSync(path.join(root, what), path.join(folder, what), { recursive: true })
   const prebuild = path.join(root, 'prebuilds', addon)
   if (!existsSync(prebuild)) throw new Error(`${prebuild} is missing. Run: npm run prebuild:all`)

@@ -15,7 +15,7 @@ export function stageFor(kind) {
 
 /** Builds the addon as `npm run build` does, and with `flags` besides. */
 export function buildSanitized(stage, flags) {
-  for (const what of ['package.json', 'binding.gyp', 'native', 'dist', 'out'])
+  for (const what of ['package.json', 'README.md', 'binding.gyp', 'native', 'dist', 'out'])
     cpSync(path.join(root, what), path.join(stage, what), { recursive: true })
   linkModules(path.join(stage, 'node_modules'))
   const added = compilerFlags(flags).join(' ')

@@ -15,7 +15,7 @@ export type Wait = 'linux' | 'darwin'
 export const kinds: readonly Wait[] = process.platform === 'darwin' ? ['darwin'] : ['linux', 'darwin']
 
 /** Options of a test that compiles. */
-export const ifCompilable =
+export const ifCompilable: { readonly skip?: string } =
   process.platform === 'win32'
     ? { skip: 'POSIX only' }
     : existsSync(posix)
