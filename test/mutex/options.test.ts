@@ -221,6 +221,7 @@ for (const [place, call] of calls.entries()) {
 test('nothing of all that was taken or is waited for', () => {
   assert.deepEqual([held.released, reporting.released], [false, false])
   held.release()
+  reporting.release()
   const lock = taken.tryAcquire()
   assert.notEqual(lock, null)
   lock?.release()

@@ -70,7 +70,7 @@ test("an owner whose lock was garbage collected is told of, with this process's 
   const owner = await folder.process()
   await owner.acquire(name, { purpose: 'single instance' }).lock
   const { confirmed, ...record } = mutex.query().owner ?? assert.fail()
-  writeFileSync(mutex.path, lockFileBytes('held', JSON.stringify({ ...record, collected: true })))
+  writeFileSync(mutex.path, lockFileBytes('held', JSON.stringify({ ...record, collected: true })), { flag: 'r+' })
   assert.equal(mutex.query().owner?.collected, true)
   const collected =
     'doing "single instance"; its lock object was garbage collected while held, so nothing can release it until that process or thread ends'
@@ -81,7 +81,7 @@ test("an owner whose lock was garbage collected is told of, with this process's 
     return true
   })
   for (const not of [false, 1, 'true', null]) {
-    writeFileSync(mutex.path, lockFileBytes('held', JSON.stringify({ ...record, collected: not })))
+    writeFileSync(mutex.path, lockFileBytes('held', JSON.stringify({ ...record, collected: not })), { flag: 'r+' })
     assert.equal('collected' in (mutex.query().owner ?? {}), false)
   }
 })
