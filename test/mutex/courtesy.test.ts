@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { NamedMutex } from 'os-mutex'
 import { untilQueued } from '../support/kernel-queue.ts'
 import { LockFolder } from '../support/lock-folder.ts'
+import type { Party } from '../support/party.ts'
 import { secondUser, withSecondUser } from '../support/second-user.ts'
 
 const name = 'Global\\courtesy'
@@ -32,14 +33,20 @@ async function refusedShare(mutex: NamedMutex, ms: number): Promise<number> {
   return refused / (refused + taken)
 }
 
-test('a waiter that is stopped costs the others about a tenth of their time', onLinux, async () => {
-  await using folder = new LockFolder()
+/** A free mutex, and who waits for it and stands still. */
+async function besideStoppedWaiter(folder: LockFolder): Promise<[NamedMutex, Party]> {
   const [mutex, waiter] = [folder.mutex(name), await folder.process()]
   const held = mutex.tryAcquire()
   waiter.acquire(name)
   await untilQueued(mutex.path, waiter.pid)
   await waiter.freeze()
   held?.release()
+  return [mutex, waiter]
+}
+
+test('a waiter that is stopped costs the others about a tenth of their time', onLinux, async () => {
+  await using folder = new LockFolder()
+  const [mutex, waiter] = await besideStoppedWaiter(folder)
   const share = await refusedShare(mutex, 2_000)
   assert.ok(share < 0.2, `refused for ${(share * 100).toFixed(1)} % of the time`)
   assert.ok(share > 0.01, 'it is given its chances')
@@ -48,12 +55,7 @@ test('a waiter that is stopped costs the others about a tenth of their time', on
 
 test('a stopped waiter costs no more where acquires give up before their patience ends', onLinux, async () => {
   await using folder = new LockFolder()
-  const [mutex, waiter] = [folder.mutex(name), await folder.process()]
-  const held = mutex.tryAcquire()
-  waiter.acquire(name)
-  await untilQueued(mutex.path, waiter.pid)
-  await waiter.freeze()
-  held?.release()
+  const [mutex, waiter] = await besideStoppedWaiter(folder)
   const between: number[] = []
   for (let refusal = 0; refusal < 7; refusal++) {
     const startedAt = performance.now()
