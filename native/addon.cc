@@ -19,7 +19,7 @@ Napi::Value processIdentity(const Napi::CallbackInfo& info) {
   return result;
 }
 
-// (pid) → start time, 0 when there is no such process, undefined when the system does not tell.
+// (pid) → start time, 0 when there is no such process, undefined when the system does not report it.
 Napi::Value processStart(const Napi::CallbackInfo& info) {
   const long pid = static_cast<long>(info[0].As<Napi::Number>().Int64Value());
   const uint64_t start = os_mutex::processStart(pid);
@@ -27,7 +27,7 @@ Napi::Value processStart(const Napi::CallbackInfo& info) {
                                           : Napi::Number::New(info.Env(), static_cast<double>(start));
 }
 
-// (pid) → how that process identifies itself, without what the system does not tell. undefined: there is no such
+// (pid) → how that process identifies itself; what the system does not report is absent. undefined: there is no such
 // process.
 Napi::Value processBehind(const Napi::CallbackInfo& info) {
   const os_mutex::ProcessIdentity found = os_mutex::identityOf(static_cast<long>(info[0].As<Napi::Number>().Int64Value()));
@@ -50,7 +50,7 @@ Napi::Value localScopeId(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(os_mutex::localScopeId()));
 }
 
-// → how many mutexes that nobody uses keep descriptors for now.
+// → how many unused mutexes keep their descriptors for now.
 Napi::Value restIdle(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(os_mutex::ProcessMutex::restIdle()));
 }

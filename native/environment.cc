@@ -24,7 +24,7 @@ void Doorbell::open(napi_threadsafe_function function) {
 void Doorbell::ring(Hold hold) {
   Guard guard(mutex_);
   if (function_ == nullptr) return;
-  // NOLINTNEXTLINE(performance-no-int-to-ptr): the number itself travels, and nobody looks through it.
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the number itself is passed, and nobody dereferences it.
   napi_call_threadsafe_function(function_, reinterpret_cast<void*>(static_cast<uintptr_t>(hold)), napi_tsfn_nonblocking);
 }
 
@@ -41,7 +41,7 @@ void Environment::start(Napi::Env env) {
   napi_unref_threadsafe_function(env, self->function_);
   self->bell_->open(self->function_);
   env.SetInstanceData(std::make_unique<std::shared_ptr<Environment>>(self).release());  // Node-API owns it from here
-  // Hooks run last in, first out: this one before the doorbell's own, which stops it from working.
+  // Cleanup hooks run last in, first out: this one runs before the threadsafe function's own, which disables it.
   napi_add_env_cleanup_hook(env, &Environment::onTeardown, self.get());
 }
 
@@ -64,12 +64,12 @@ void Environment::onDoorbell(napi_env env, napi_value, void* context, void* hold
   static_cast<Environment*>(context)->settle(Napi::Env(env), static_cast<Hold>(reinterpret_cast<uintptr_t>(hold)));
 }
 
-// 1. A grant resolves its promise, and rings again.
-// 2. Its owner has its first step.
-// 3. The second ring is for dispatch.
+// 1. The first ring resolves the promise of a grant, and rings again.
+// 2. The code that awaits the promise runs.
+// 3. The second ring calls dispatch.
 void Environment::settle(Napi::Env env, Hold hold) {
   const auto found = pending_.find(hold);
-  if (found == pending_.end()) return;  // settled or called off since it was rung for
+  if (found == pending_.end()) return;  // settled or called off since the ring
   Client& object = *found->second;
   Napi::HandleScope scope(env);
   Failure failure;
@@ -80,9 +80,9 @@ void Environment::settle(Napi::Env env, Hold hold) {
   }
   napi_value arguments[] = {Napi::Number::New(env, static_cast<double>(hold)), env.Undefined()};
   if (failure.kind != FailureKind::none) arguments[1] = toError(env, failure).Value();
-  // Not by Napi::Function::Call(), which would abort where no exception can be passed on.
+  // Not Napi::Function::Call(), which aborts when there is nobody to pass an exception to.
   if (napi_call_function(env, env.Undefined(), object.dispatch(), 2, arguments, nullptr) == napi_ok) return;
-  // A listener that throws is the JavaScript side's fault.
+  // What a listener throws is an uncaught exception of JavaScript.
   napi_value exception;
   bool thrown = false;
   if (napi_is_exception_pending(env, &thrown) == napi_ok && thrown &&
@@ -91,7 +91,7 @@ void Environment::settle(Napi::Env env, Hold hold) {
   }
 }
 
-// The worker or process ends: its waits are called off, what it holds is freed at once, as after a crash.
+// Runs when the worker or process ends: cancels its waits, and frees what it holds at once, as a crash would.
 void Environment::onTeardown(void* context) {
   Environment& self = *static_cast<Environment*>(context);
   self.bell_->close();

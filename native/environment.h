@@ -1,5 +1,5 @@
 // What the addon keeps for one JavaScript environment (the main thread's or a worker's): its living mutex objects, its
-// pending acquires, and the doorbell by which other threads tell it that one of them is settled.
+// pending acquires, and the doorbell by which other threads notify it that one of them is settled.
 #pragma once
 
 #include <napi.h>
@@ -19,7 +19,7 @@ class Doorbell {
  public:
   void open(napi_threadsafe_function function);
   void ring(Hold hold);
-  // Nobody rings any more. On return no other thread is inside ring().
+  // Later rings do nothing. On return, no other thread is inside ring().
   void close();
 
  private:
@@ -31,19 +31,19 @@ class Environment {
  public:
   enum class Settled {
     nothing,
-    resolved,  // just now; look again when its owner has had its first step
-    over,      // dispatch comes next, with `failure` where it has failed
+    resolved,  // just now; look again when the code that awaits it has run
+    over,      // dispatch comes next, with `failure` if it has failed
   };
 
   // A mutex object, as its environment needs it.
   class Client {
    public:
     virtual ~Client() = default;
-    // Looks whether a pending acquire has an outcome. A grant resolves its promise, here and at once.
+    // Checks whether a pending acquire has an outcome. A grant resolves its promise at once, in this call.
     virtual Settled settle(Hold hold, Failure& failure) = 0;
-    // `dispatch(hold, failure?)`: what JavaScript has left to do when a pending acquire was granted or has failed.
+    // JavaScript's `dispatch(hold, failure?)`: does the rest when a pending acquire was granted or has failed.
     virtual napi_value dispatch() const = 0;
-    // Its waits are called off, and what it holds is free, and abandoned.
+    // Cancels its waits, and releases what it holds as abandoned.
     virtual void abandonAll() = 0;
     // Whether it holds or awaits the mutex.
     virtual bool takes(const ProcessMutex& mutex) const = 0;
@@ -57,7 +57,7 @@ class Environment {
   void remove(Client* object) { objects_.erase(object); }
   const std::set<Client*>& objects() const { return objects_; }
 
-  // A new acquire of this environment's. While one is pending, the process stays alive.
+  // Makes a pending acquire. While there is one, the process stays alive.
   std::shared_ptr<Request> addAsync(Client* object);
   void forget(Hold hold);
 

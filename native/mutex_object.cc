@@ -2,7 +2,6 @@
 
 #include <charconv>
 #include <chrono>
-#include <utility>
 
 #include "failure_error.h"
 #include "sync.h"
@@ -91,7 +90,7 @@ void MutexObject::abandonAll() {
   if (mutex_) mutex_->release(hold_, Release::abandoned);
 }
 
-// What of a record is known when its mutex is asked for.
+// The part of a record that is known when its mutex is asked for.
 std::string_view MutexObject::composeBase(std::string_view purpose) {
   using std::chrono::duration_cast;
   using std::chrono::milliseconds;
@@ -107,7 +106,7 @@ std::string_view MutexObject::composeBase(std::string_view purpose) {
   return draft_ += '}';
 }
 
-// The record of this object's hold, whole.
+// The whole record of this object's hold.
 std::string_view MutexObject::composeRecord() {
   draft_ = record_;
   draft_.pop_back();
@@ -154,7 +153,7 @@ Napi::Value MutexObject::tryAcquire(const Napi::CallbackInfo& info) {
 }
 
 Hold MutexObject::addPending(const Napi::CallbackInfo& info, const std::shared_ptr<Request>& request) {
-  // In the table before in the line: it may be settled before enqueue() returns.
+  // Into the table first and then into the line, because it may be settled before enqueue() returns.
   Pending& pending = pending_[request->hold];
   pending.request = request;
   pending.purpose = optionalString(info, 0);
@@ -186,12 +185,12 @@ Request::State MutexObject::deliver(Pending& pending) {
   return state;
 }
 
-// The promise is resolved from here, without a step of JavaScript of ours, which takes long where it has not run for a
-// while: all who wait behind this owner wait for it, too. What JavaScript has to do about it follows when the owner has
-// had its first step.
+// The promise is resolved from here, without running JavaScript of ours first. That takes long if it has not run for a
+// while, and everybody behind this owner would wait for it, too. It runs (dispatch) after the code that awaits the
+// promise.
 //
-// Where JavaScript can't run any more, since its worker is being ended, the owner will never hear of it: the grant goes
-// back.
+// If JavaScript can't run any more because its worker is being terminated, the owner never learns of the grant. So the
+// grant is given back.
 Environment::Settled MutexObject::settle(Hold hold, Failure& failure) {
   const auto found = pending_.find(hold);
   if (found == pending_.end()) return Environment::Settled::nothing;

@@ -13,8 +13,8 @@
 
 namespace os_mutex {
 
-// Acquisitions go to JavaScript by the number of their hold; 0 is none. A grant of which there is more to say than that
-// is an object: { hold, waitedMs, abandoned, previousOwner?: JSON, unrecorded?: Error }.
+// JavaScript identifies an acquisition by the number of its hold; 0 is none. A grant with more to report is an object:
+// { hold, waitedMs, abandoned, previousOwner?: JSON, unrecorded?: Error }.
 class MutexObject final : public Napi::ObjectWrap<MutexObject>, public Environment::Client {
  public:
   static Napi::Function define(Napi::Env env);
@@ -43,8 +43,8 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject>, public Environme
   // Whether this thread holds or awaits the mutex, through any instance: a blocking wait for it could never end.
   Napi::Value isTakenInThisThread(const Napi::CallbackInfo& info);
   Napi::Value query(const Napi::CallbackInfo& info);  // (mayProbe)
-  // Nothing is acquired any more. Gives the descriptors back as soon as nothing is held or pending either, which may be
-  // long before the garbage collector comes.
+  // Nothing can be acquired after it. Closes the descriptors as soon as nothing is held or pending, which may be long
+  // before the garbage collector runs.
   void close(const Napi::CallbackInfo& info);
   void dropIfDone();
 
@@ -62,7 +62,7 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject>, public Environme
 
   Hold addPending(const Napi::CallbackInfo& info, const std::shared_ptr<Request>& request);
   Pendings::iterator pendingAt(const Napi::CallbackInfo& info);
-  // Makes the outcome of a request that is granted this object's, under the lock of its ProcessMutex.
+  // Delivers a granted request, under the lock of its ProcessMutex, and makes it this object's latest acquisition.
   Request::State deliver(Pending& pending);
   Napi::Value takeGrant(Pendings::iterator found);
   Napi::Value describe(Hold hold, const Acquired& acquired, Clock::duration waited);
@@ -79,10 +79,10 @@ class MutexObject final : public Napi::ObjectWrap<MutexObject>, public Environme
   // The latest acquisition through this object, over or not.
   Hold hold_ = 0;
   Acquired acquired_;
-  std::string record_;    // its JSON, but for what follows
+  std::string record_;    // its JSON without the two fields below
   std::string progress_;  // JSON
   bool collected_ = false;
-  std::string draft_;     // JSON in the making. It and record_ keep their memory: no allocation on the way
+  std::string draft_;     // scratch for JSON. It and record_ keep their memory, so an acquire allocates none
 };
 
 }  // namespace os_mutex

@@ -13,7 +13,7 @@ constexpr size_t kChecksumDigits = 16;
 static_assert(kChecksumOffset == kLengthOffset + kLengthDigits + 1 && kHeaderSize == kChecksumOffset + kChecksumDigits + 1,
               "the layout in owner_record.h");
 
-// Tells a torn or foreign record from a whole one. Not a defence: whoever may write the file may also forge it.
+// Distinguishes a whole record from a torn or foreign one. Not a defence: who may write the file may also forge it.
 uint64_t checksum(std::string_view text) {
   uint64_t sum = 0x9e3779b97f4a7c15u ^ text.size();
   while (!text.empty()) {

@@ -24,10 +24,10 @@ constexpr char kFree = 'F';
 constexpr size_t kChecksumOffset = 9;
 constexpr size_t kHeaderSize = 26;  // up to the JSON
 
-// The bytes to be written at kStateOffset, without an allocation: this is on the way of every acquire.
+// The bytes to be written at kStateOffset. Made without an allocation, because every acquire needs them.
 class EncodedRecord {
  public:
-  // JSON too long to fit is left out: held, by nobody known.
+  // JSON that is too long is left out. The record then has only the state, without the owner's name.
   explicit EncodedRecord(std::string_view json, char state = kHeld);
   std::string_view bytes() const { return {bytes_, size_}; }
 
@@ -40,7 +40,7 @@ class EncodedRecord {
 
 // These read the bytes of a lock file from its start.
 bool isMarkedQueued(std::string_view bytes);
-// Whether the bytes begin as a record of ours, whatever has become of the rest.
+// Whether the bytes begin as a record of ours, even if the rest is damaged.
 bool isRecord(std::string_view bytes);
 // The mark of an owner that has not released.
 bool isMarkedHeld(std::string_view bytes);

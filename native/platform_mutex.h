@@ -8,12 +8,12 @@
 
 namespace os_mutex {
 
-// Where a mutex lives. The text of a name is mapped to it before it gets here.
+// Where a mutex lives. TypeScript has mapped the name to it.
 struct MutexLocation {
   std::string path;           // of the lock file (POSIX), of the owner record's file (Windows)
-  std::string ownDirectory;   // the directory that it lies in, where that is ours to make; else empty. POSIX: the user's
+  std::string ownDirectory;   // the directory of `path`, if this package creates it; else empty. POSIX: the user's
                               // private one, Local scope only. Windows: the default lock home, for all users
-  std::u16string objectName;  // what the kernel calls the mutex (Windows)
+  std::u16string objectName;  // the mutex's name in the kernel (Windows)
 };
 
 enum class FailureKind {
@@ -21,7 +21,7 @@ enum class FailureKind {
   system,            // `error` says it all
   noDescriptors,     // the process or the system can open no more files
   notRegularFile,    // a FIFO, directory, device or symbolic link stands where the lock file belongs
-  hardLinked,        // the file has a second name and holds something else than a record: somebody's data
+  hardLinked,        // the file has a second name and holds something other than a record: somebody's data
   foreignDirectory,  // our own directory belongs to somebody else, is a link, or (POSIX) others may write into it
 };
 
@@ -42,8 +42,8 @@ struct Acquired {
 };
 
 enum class Release {
-  clean,      // the owner is done: the next one is not told anything
-  abandoned,  // the owner ended without releasing: the next one is told
+  clean,      // the owner is done: nothing is reported to the next one
+  abandoned,  // the owner ended without releasing: that is reported to the next one
   undelivered // the lock never reached an owner: leave the record as it was found
 };
 
@@ -51,19 +51,19 @@ struct MutexSnapshot {
   bool held = false;
   bool recordIsOwners = false;  // `record` was written by the present owner
   std::string record;           // JSON
-  long kernelPid = 0;           // the owner by the kernel's word; 0 where it does not tell
+  long kernelPid = 0;           // the owner as the kernel reports it; 0 if it reports none
 };
 
-// One name as this process sees it: at most one owner and one wait at a time, which may overlap (the
-// owner is in this process and the next one queues behind it). Not synchronised: the caller holds one lock around every
-// call. Only the listener is called from elsewhere, on a thread of the platform's.
+// One name as this process sees it: at most one owner and one wait at a time, which may overlap (the owner is in this
+// process and the next one queues behind it). Not synchronised: the caller holds one lock around every call. Only the
+// listener is called without it, on one of the platform's threads.
 class PlatformMutex {
  public:
   class Listener {
    public:
     virtual ~Listener() = default;
-    // The wait has ended by itself, or was called off in just that moment. Called with nothing locked. It must not wait
-    // for the lock around the calls below: whoever has that may be waiting for this very thread.
+    // The wait has ended by itself, perhaps just as it was cancelled. Called with nothing locked. It must not wait for
+    // the lock around the calls below: the thread that holds it may be waiting for this very thread.
     virtual void onWaitEnded() = 0;
   };
 
@@ -75,16 +75,16 @@ class PlatformMutex {
 
   // Queues in the kernel. Needs: no wait in progress. False: `failure` says why it could not begin.
   virtual bool startWait(Failure& failure) = 0;
-  // Calls the wait off. On return the kernel holds no request of it and no lock by it.
+  // Cancels the wait. On return the kernel has neither a request nor a lock of it.
   virtual void cancelWait() = 0;
   virtual bool waitHasEnded() const = 0;
-  // Whether the wait is for something that nobody else would wait for now.
+  // Whether the wait is useless, because nobody who comes now would wait for the same thing.
   virtual bool waitsInVain() const = 0;
-  // Takes the outcome of a wait that has ended. `busy`: it had to begin anew, onWaitEnded comes again.
+  // Takes the outcome of a wait that has ended. `busy`: the wait had to start again, and onWaitEnded will come again.
   virtual LockResult finishWait(Acquired& acquired, Failure& failure) = 0;
 
-  // Publishes `json` as the owner's record. False: it can't be kept, and recordFailure() says why. Locking does not
-  // depend on it.
+  // Publishes `json` as the owner's record. False: it could not be written, and recordFailure() says why. Locking does
+  // not depend on it.
   virtual bool writeRecord(std::string_view json) = 0;
   virtual Failure recordFailure() const = 0;
   virtual void unlock(Release how) = 0;
@@ -97,8 +97,8 @@ class PlatformMutex {
   // Gives back what only a mutex in use needs. Needs: no owner and no wait in this process.
   virtual void rest() = 0;
 
-  // Looks without waiting or taking. `mayProbe`: where the kernel does not tell, it may be taken for a moment. Else it
-  // counts as held there.
+  // Looks without waiting or acquiring. `mayProbe`: if the kernel does not report whether the mutex is held, it may be
+  // locked for a moment to find out. If false, it counts as held then.
   virtual bool snapshot(bool mayProbe, MutexSnapshot& snapshot, Failure& failure) = 0;
 };
 

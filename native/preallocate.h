@@ -1,4 +1,4 @@
-// Takes room on the disk for a file before its bytes come, so that the disk cannot fill up half-way.
+// Reserves disk space for a file before its bytes are written, so that the disk cannot fill up half-way.
 #pragma once
 
 #include <cstdint>
@@ -9,9 +9,9 @@ namespace os_mutex {
 // `unsupported`: the file system can't, or failed for a reason that says nothing about the bytes to come.
 enum class Preallocation { done, noRoom, tooLarge, unsupported };
 
-// Takes what `bytes` bytes from the file's beginning need beyond what it has. Its size and content stay as they are.
-// May block on the disk. The file must exist and be open for as long as the room is wanted: Windows and macOS give back
-// at the last close what lies behind the end. Linux keeps it until the file is truncated.
+// Reserves what the file's first `bytes` bytes need beyond what it has. Its size and content stay as they are. May
+// block on the disk. The file must exist, and must stay open for as long as the space is needed: Windows and macOS free
+// what lies beyond the end at the last close. Linux keeps it until the file is truncated.
 Preallocation preallocate(const std::string& path, uint64_t bytes);
 
 }  // namespace os_mutex

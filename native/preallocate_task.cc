@@ -16,8 +16,8 @@ const char* nameOf(Preallocation outcome) {
   }
 }
 
-// Made and ended on the environment's thread; only Execute runs elsewhere, and touches nothing but this object. An
-// environment that ends waits for it (Node does, for all that is in its pool), and tells nobody then.
+// Created and deleted on the environment's thread. Only Execute runs elsewhere, and it uses nothing but this object. An
+// environment that ends waits for it (as Node does for all work in its pool), and then reports the outcome to nobody.
 class PreallocateTask final : public Napi::AsyncWorker {
  public:
   PreallocateTask(Napi::Env env, std::string path, uint64_t bytes)

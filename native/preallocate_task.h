@@ -1,4 +1,4 @@
-// preallocate() as JavaScript sees it: a promise, kept by a thread of libuv's pool.
+// preallocate() as JavaScript sees it: a promise, with the work done on a thread of libuv's pool.
 #pragma once
 
 #include <napi.h>

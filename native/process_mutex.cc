@@ -14,14 +14,14 @@ struct Registry {
   std::map<std::string, std::weak_ptr<ProcessMutex>> entries GUARDED_BY(mutex);
 };
 
-// Shared by all environments of the process. Never destroyed: at exit, threads may still be on their way out of it.
+// Shared by all environments of the process. Never destroyed: at exit, threads may still be using it.
 Registry& registry() {
   static Registry* const instance = std::make_unique<Registry>().release();
   return *instance;
 }
 
-// Mutexes that nobody uses keep their descriptors for the next acquire. This many may do so; then they must rest. Rises
-// with the number of those that are in use, so that looking at all of them stays rare.
+// Unused mutexes keep their descriptors for the next acquire. When more mutexes than this have descriptors, the unused
+// ones must rest. The limit grows with the number of mutexes in use, so that going through all of them stays rare.
 constexpr size_t kAwakeLimit = 64;
 std::atomic<size_t> awakeLimit{kAwakeLimit};
 std::atomic<size_t> awakeCount{0};
@@ -87,7 +87,7 @@ void ProcessMutex::use() {
   awakeLimit = std::max(kAwakeLimit, 2 * restAll(Rest::idle, this));
 }
 
-// A process without a free descriptor may have some in mutexes that nobody uses.
+// If no descriptor is free, mutexes that nobody uses may have some to give back.
 LockResult ProcessMutex::tryLock(Acquired& acquired, Failure& failure) {
   use();
   const LockResult result = platform_->tryLock(acquired, failure);
@@ -106,9 +106,9 @@ bool ProcessMutex::startWait(Failure& failure) {
 
 size_t ProcessMutex::restIdle() { return restAll(Rest::unused, nullptr); }
 
-// `but`: locked by the caller. The others are only tried, so two that do this at the same time can't wait for each
-// other; one that is locked is in use. Copies of the pointers, since the last one may go here, and with it its entry in
-// the registry.
+// `but`: the mutex that the caller has locked. The others are only tried, so two threads in here can't wait for each
+// other; a mutex that is locked counts as in use. The pointers are copied first, because the last pointer to a mutex
+// may be dropped here, which removes its entry from the registry.
 size_t ProcessMutex::restAll(Rest which, const ProcessMutex* but) {
   std::vector<std::shared_ptr<ProcessMutex>> all;
   {
@@ -152,8 +152,8 @@ void ProcessMutex::nameNext() {
   next_.swap(first);
 }
 
-// Sends the first in line to the kernel's queue. It goes there while the owner is still in this process, so that other
-// processes' waiters and ours are served in the order of their coming.
+// Puts the first in line into the kernel's queue, even while the owner is still in this process. So other processes'
+// waiters and ours are served in the order in which they came.
 void ProcessMutex::waitForNext() {
   while (!line_.empty()) {
     Failure failure;
@@ -168,10 +168,10 @@ void ProcessMutex::waitForNext() {
   }
 }
 
-// On the platform's thread, which must not wait for mutex_: whoever has that may be waiting for this thread, as when a
-// Win32 mutex is released by the thread that owns it. So it only rings; the first in line takes the outcome on its own
-// thread. It can't ring in vain for good: hasEnded was true before next_ is read here, and whoever changes next_ looks
-// after that whether the wait has ended (cancel), so the one or the other sees both.
+// Runs on the platform's thread, which must not wait for mutex_: the thread that holds mutex_ may be waiting for this
+// one, for example while the owner thread releases a Win32 mutex. So it only rings, and the first in line takes the
+// outcome on its own thread. The ring can't get lost: waitHasEnded() is true before next_ is read here, and cancel()
+// checks waitHasEnded() after it has changed next_. So at least one of the two sees both.
 void ProcessMutex::onWaitEnded() {
   std::shared_ptr<Request> first;
   {
@@ -184,10 +184,10 @@ void ProcessMutex::onWaitEnded() {
 // Looks whether the wait has ended, and settles the first in line if so. `taker`: the request whose thread is looking,
 // and need not be woken.
 void ProcessMutex::takeWaited(const Request* taker) {
-  // With an owner: the lock file vanished under it, and the wait went through on a new one. The owner comes first all
-  // the same; unlock() looks again.
+  // If there is an owner, its lock file vanished, and the wait went through on a new one. The owner still comes first:
+  // unlock() looks again.
   if (!waiting_ || owner_ != 0 || !platform_->waitHasEnded()) return;
-  const std::shared_ptr<Request> request = line_.front();  // not empty: whoever empties it ends the wait
+  const std::shared_ptr<Request> request = line_.front();  // not empty: emptying it ends the wait, too
   const LockResult result = platform_->finishWait(request->acquired, request->failure);
   if (result == LockResult::busy) return;
   waiting_ = false;
@@ -273,7 +273,7 @@ void ProcessMutex::keepYoung(Hold hold, std::string_view record) {
   if (hold != 0 && hold == owner_) platform_->keepYoung(record);
 }
 
-// Whoever is first in line then gets what this wait has come to, or stays in line for the next.
+// The first in line stays there and waits again, or gets the failure if no new wait can be started.
 void ProcessMutex::keepWaitUseful() {
   Guard guard(mutex_);
   if (!waiting_ || owner_ != 0 || platform_->waitHasEnded() || !platform_->waitsInVain()) return;

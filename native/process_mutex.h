@@ -1,5 +1,5 @@
-// All of this process's dealings with one mutex: every instance in every thread shares the one ProcessMutex of its
-// location. It keeps the line (first come, first served), and sends one of them at a time to wait in the kernel.
+// One mutex as this process uses it: all instances in all threads share the one ProcessMutex of their location. It
+// keeps the line of acquires (first come, first served), and lets one of them at a time wait in the kernel.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace os_mutex {
 
-// Names one acquisition in this process, whichever mutex it is of; 0 is none.
+// Identifies one acquisition in this process, across all mutexes; 0 is none.
 using Hold = uint64_t;
 Hold nextHold();
 
@@ -21,7 +21,7 @@ class Request {
  public:
   enum class State {
     queued,
-    granted,    // this process has the lock on behalf of the request, which has not heard of it yet
+    granted,    // this process has the lock on behalf of the request, which does not know it yet
     delivered,  // the owner has it
     failed,
     ended,      // taken out of the line, or taken back
@@ -30,7 +30,7 @@ class Request {
   explicit Request(Hold name) : hold(name) {}
   virtual ~Request() = default;
   // The state may have changed, or may change now; its thread should look (see deliver). Called on any thread, with or
-  // without the ProcessMutex locked: only passes the news on.
+  // without the ProcessMutex locked, so it only notifies that thread.
   virtual void wake() = 0;
 
   const Hold hold;
@@ -51,26 +51,26 @@ class ProcessMutex final : private PlatformMutex::Listener {
   void enqueue(const std::shared_ptr<Request>& request);
   // What a woken request does on its own thread: granted becomes delivered, and the record is published.
   Request::State deliver(Request& request, std::string_view record);
-  // Takes the request out of the line, and with `takeBack` also out of a grant that was not delivered.
-  // False: it is settled, or granted and to be delivered.
+  // Cancels a queued request, and with `takeBack` also one that was granted but not delivered. False: it is settled, or
+  // is granted and will be delivered.
   bool cancel(const std::shared_ptr<Request>& request, bool takeBack);
 
   // These do nothing once `hold` is over.
   void release(Hold hold, Release how);
-  // As if it had never been acquired: an abandoned mutex stays abandoned, by the owner whose record this is.
+  // As if it had never been acquired: an abandoned mutex stays abandoned, with the record of `acquired.previousOwner`.
   void giveBack(Hold hold, const Acquired& acquired);
   void report(Hold hold, std::string_view record);
   bool owns(Hold hold);
   bool isLost(Hold hold);
   void keepYoung(Hold hold, std::string_view record);
-  // The kernel's queue leads nowhere where somebody has removed the lock file: then the wait begins again, on the new one.
+  // If somebody has removed the lock file, its queue leads nowhere: then the wait starts again, on the new file.
   void keepWaitUseful();
 
   bool snapshot(bool mayProbe, MutexSnapshot& snapshot, Failure& failure);
   Failure recordFailure();
 
-  // Lets those rest that nobody holds or awaits, and that nobody has used since the last call. Answers how many of them
-  // are left.
+  // Rests the mutexes that nobody holds or awaits, and that nobody has used since the last call. Returns how many idle
+  // ones keep their descriptors for now.
   static size_t restIdle();
 
  private:

@@ -1,6 +1,6 @@
 // The system's own mutex and condition, between threads of this process. They do two things that the standard library's
 // do not:
-// - A deadline counts by the monotonic clock in every build. std::condition_variable counts by the time of day where its
+// - A deadline counts by the monotonic clock in every build. std::condition_variable counts by the time of day if its
 //   library has no pthread_cond_clockwait: Zig's libc++ for glibc 2.17 is such a library.
 // - clang checks that a guarded field is touched only under its mutex:
 //   https://clang.llvm.org/docs/ThreadSafetyAnalysis.html
@@ -20,12 +20,11 @@
 
 #define CAPABILITY(kind) THREAD_SAFETY(capability(kind))
 #define SCOPED_CAPABILITY THREAD_SAFETY(scoped_lockable)
-// On a field: it is read and written only under this mutex. PT: what the pointer leads to is.
+// On a field: it is read and written only under this mutex. PT: what the pointer points to is.
 #define GUARDED_BY(mutex) THREAD_SAFETY(guarded_by(mutex))
 #define PT_GUARDED_BY(mutex) THREAD_SAFETY(pt_guarded_by(mutex))
-// On a function: the caller has locked this mutex; has not locked it. The function locks it; unlocks it.
+// On a function: the caller has locked this mutex. Or the function locks it, unlocks it, or locks it if it is free.
 #define REQUIRES(...) THREAD_SAFETY(requires_capability(__VA_ARGS__))
-#define EXCLUDES(...) THREAD_SAFETY(locks_excluded(__VA_ARGS__))
 #define ACQUIRE(...) THREAD_SAFETY(acquire_capability(__VA_ARGS__))
 #define RELEASE(...) THREAD_SAFETY(release_capability(__VA_ARGS__))
 #define TRY_ACQUIRE(...) THREAD_SAFETY(try_acquire_capability(__VA_ARGS__))

@@ -32,9 +32,9 @@ int lockNow(int fd, int kind) {
   }
 }
 
-// A query() that can't see locks otherwise takes a shared one for a moment (PosixMutex::snapshot), which must not make
-// a try fail. Only another shared lock can be had beside it: then the exclusive one is tried again. A lock that stays
-// shared is another program's.
+// A query() that has no other way to see locks takes a shared one for a moment (PosixMutex::snapshot), and that must
+// not make a try fail. If a shared lock can be had here, the one in the way is shared, so the exclusive lock is tried
+// again. A lock that stays shared is another program's.
 int lockPastProbes(int fd) {
   int error = lockNow(fd, LOCK_EX);
   for (int attempt = 0; error == EWOULDBLOCK && attempt < kProbeTries; attempt++) {
@@ -57,8 +57,8 @@ bool Courtesy::openQueue() {
   return queue_.open(location_, ignored);
 }
 
-// While it steps aside, a process that tries and tries must not take the lock each time only to give it back: the
-// waiter that is just waking up might find it taken again and again.
+// While a process steps aside, its repeated tries must not take the lock and give it back each time: the waiter that is
+// just waking up might find it taken again and again.
 Courtesy::Taken Courtesy::take(const LockFile& lock, std::string_view& header, char (&buffer)[kHeaderSize], int& error) {
   if (isSteppingAside_ && isOthersTurn(lock, lock.read(buffer, sizeof buffer))) return Taken::no;
   error = lockPastProbes(lock.fd());
@@ -73,7 +73,7 @@ bool Courtesy::isOthersTurn(const LockFile& lock, std::string_view header) {
   if (isSteppingAside_) {
     isSteppingAside_ = !isDone(header);
     if (!isSteppingAside_ || someoneWaits(lock)) return isSteppingAside_;
-    // Whoever it was that waited has left. That was in vain, too: others could come and leave, again and again.
+    // The waiter has left. That counts as in vain, too: otherwise waiters could come and leave again and again.
     isSteppingAside_ = false;
     takeRest();
   } else if (isMarkedQueued(header) && own_.isIn(header)) {
@@ -95,7 +95,8 @@ bool Courtesy::isDone(std::string_view header) {
   return true;
 }
 
-// After it has stepped aside in vain. This process may come back only long after: that time was its own.
+// After it has stepped aside in vain. If this process comes back only much later, time beyond its patience does not
+// count: it was not spent on stepping aside.
 void Courtesy::takeRest() {
   const Clock::time_point now = Clock::now();
   restUntil_ = now + kRestFactor * std::min(now - lastRelease_, patience_);
@@ -114,7 +115,7 @@ bool Courtesy::someoneWaits(const LockFile& lock) {
 void Courtesy::stepAside(const LockFile& lock, const FlockWaiter& waiter) {
   char buffer[kHeaderSize];
   while (!isDone(lock.read(buffer, sizeof buffer))) {
-    // It goes on stepping aside: what comes next finds out whether that was in vain.
+    // isSteppingAside_ stays true: the next look finds out whether that was in vain.
     if (waiter.isCalledOff()) return;
     if (Clock::now() - lastRelease_ < kYielding) ::sched_yield();
     else ::usleep(kNapUs);
@@ -125,7 +126,8 @@ void Courtesy::stepAside(const LockFile& lock, const FlockWaiter& waiter) {
 void Courtesy::Place::enter(const LockFile& lock, const FlockWaiter& waiter) {
   if (courtesy_.isSteppingAside_) courtesy_.stepAside(lock, waiter);
   if (!courtesy_.openQueue()) return;
-  // Refused only for the moment in which somebody looks (someoneWaits). Never blocks: that somebody may be stopped.
+  // Refused only for the moment in which another process looks (someoneWaits). Never blocks: that process may be
+  // stopped.
   for (int attempt = 0; attempt < kQueueTries; attempt++) {
     if (lockNow(courtesy_.queue_.fd(), LOCK_SH) == 0) {
       entered_ = true;

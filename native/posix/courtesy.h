@@ -1,14 +1,14 @@
 // Letting others go first. flock(2) wakes the first waiter when a lock is released, but does not hand the lock over: a
 // process in a tight loop takes it again before the waiter has run, and may do so for ever. So:
 //
-// - A waiter holds a shared flock on a second file, NAME~wait, for as long as it waits: the kernel's word that somebody
-//   waits, which a crash takes back. It also marks the lock file.
+// - A waiter holds a shared flock on a second file, NAME~wait, for as long as it waits. So the kernel proves that
+//   somebody waits, and a crash ends that. It also marks the lock file.
 // - A process that takes a lock without waiting, finds that mark, was the last owner itself a moment ago, and finds
 //   NAME~wait held, gives the lock back. It steps aside until another owner has had it, or its patience ends.
 //
-// Patience has a budget, since a waiter may be stopped, or only pretend to wait: after stepping aside in vain, a process
-// does not for nine times as long. So that costs a tenth at most. The next time it waits longer, for a waiter that is
-// slow to wake up.
+// Patience has a budget, since a waiter may be stopped, or only pretend to wait: after stepping aside in vain, a
+// process does not step aside again for nine times as long. So it loses a tenth of the time at most. The next time it
+// waits longer, for a waiter that is slow to wake up.
 //
 // Only a hint: where it fails (no file, a waiter slower than that), exclusion stands and only the turn is lost.
 #pragma once
@@ -41,7 +41,7 @@ class Courtesy {
     ~Place() { leave(); }
     Place(const Place&) = delete;
     Place& operator=(const Place&) = delete;
-    // Steps aside first, where the caller was refused its lock for that.
+    // Steps aside first, if that is why the caller was refused its lock.
     void enter(const LockFile& lock, const FlockWaiter& waiter);
     void leave();
 

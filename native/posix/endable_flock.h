@@ -7,13 +7,13 @@
 
 namespace os_mutex {
 
-// Belongs to one thread, which calls lock(). The thread's maker calls the rest.
+// Belongs to one thread, which calls lock(). The thread's creator calls the rest.
 class EndableFlock {
  public:
   static std::unique_ptr<EndableFlock> make();
   virtual ~EndableFlock() = default;
 
-  // Gets everything that lock() and end() need, before the thread starts: neither of them may find that it is missing.
+  // Gets everything that lock() and end() need, before the thread starts, so that neither can fail for lack of it.
   // 0 or errno; then `call` names the call that failed.
   virtual int prepare(const char*& call) = 0;
 
@@ -21,7 +21,7 @@ class EndableFlock {
   virtual int lock(int fd) = 0;
 
   // Ends a thread that is in lock(), is about to call it or has left it, and joins it. The thread calls lock() at most
-  // once more. It may have got the lock all the same: the caller unlocks.
+  // once more. It may still have got the lock, so the caller unlocks.
   virtual void end(pthread_t thread) = 0;
 };
 

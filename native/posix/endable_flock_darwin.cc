@@ -3,15 +3,19 @@
 // (NOTE_FUNLOCK: by flock(LOCK_UN) or by the last close, so by the owner's death, too), and EVFILT_USER ends the wait.
 //
 // No unlock is missed. The kernel frees the lock and then posts the event (VNOP_ADVLOCK in xnu's bsd/vfs/kpi_vfs.c):
-//   1. The waiter registers. 2. It tries: busy, so the owner unlocks after 1. 3. The owner unlocks: the event is posted.
-//   4. The waiter waits for events: it gets this one, which the queue keeps if 3 came before 4. 5. It tries again.
-//   An unlock between 1 and 2 posts an event as well. It costs one more try.
-//   An unlock between 4 and 5 is seen by 5, or posts the next event: EV_CLEAR resets the state when 4 takes the event.
-// No end is missed. Nothing resets the event of EVFILT_USER: whether it comes before lock(), in it or after it, the
-// next wait for events returns at once.
+//   1. The waiter registers.
+//   2. It tries: busy, so the owner unlocks after 1.
+//   3. The owner unlocks: the event is posted.
+//   4. The waiter waits for events: it gets this one, which the queue keeps if 3 came before 4.
+//   5. It tries again.
+// An unlock between 1 and 2 posts an event as well. It costs one more try.
+// An unlock between 4 and 5 is seen by 5, or posts the next event: EV_CLEAR resets the state when 4 takes the event.
 //
-// An unlock wakes all waiters and hands nothing over. Who comes next is up to their tries, and to courtesy between a
-// waiter and the last owner. The kernel keeps no order among waiters in this way.
+// No call of end() is missed. Nothing resets the event of EVFILT_USER: whether it comes before lock(), in it or after
+// it, the next wait for events returns at once.
+//
+// An unlock wakes all waiters and hands nothing over. Who comes next depends on their tries, and on courtesy between a
+// waiter and the last owner. The kernel keeps no order among such waiters.
 #include <fcntl.h>
 #include <sys/event.h>
 #include <sys/file.h>
@@ -25,9 +29,9 @@
 namespace os_mutex {
 namespace {
 
-// Some unlocks post no event: of an fcntl lock, which excludes flock on macOS, a change from LOCK_EX to LOCK_SH, and,
-// on a network file system, of another machine's lock. For them the waiter tries again from time to time. Nothing else
-// depends on it.
+// Some unlocks post no event: that of an fcntl lock (which excludes flock on macOS), a change from LOCK_EX to LOCK_SH,
+// and, on a network file system, that of another machine's lock. For them the waiter tries again from time to time.
+// Nothing else depends on it.
 constexpr timespec kRetryAfter = {2, 0};
 constexpr uintptr_t kEnd = 0;
 
@@ -60,7 +64,7 @@ int KqueueFlock::change(uintptr_t ident, int16_t filter, uint16_t flags, uint32_
 int KqueueFlock::prepare(const char*& call) {
   call = "kqueue";
   queue_ = Descriptor(::kqueue());
-  // No child inherits a kqueue: fork(2) closes it. The flag is for who looks at it, and for posix_spawn.
+  // No child inherits a kqueue: fork(2) closes it. The flag is for tools that check for it, and for posix_spawn.
   if (!queue_ || ::fcntl(queue_.get(), F_SETFD, FD_CLOEXEC) != 0) return errno;
   call = "kevent";
   return change(kEnd, EVFILT_USER, EV_ADD, 0);

@@ -17,7 +17,7 @@
 namespace os_mutex {
 namespace {
 
-// musl does not know this question and unwinds nothing.
+// musl does not know this name of confstr, and unwinds nothing.
 bool isGlibc() { return ::confstr(_CS_GNU_LIBC_VERSION, nullptr, 0) > 0; }
 
 // glibc ends a cancelled thread with the unwinder of this library, loads it when the first thread is cancelled, and
@@ -30,7 +30,7 @@ int loadUnwinder() {
     loaded.store(true);
     return 0;
   }
-  // dlopen gives no errno. The likely one can be asked for: is a descriptor left?
+  // dlopen gives no errno. The likely cause can be checked: is a descriptor left?
   const Descriptor probe(::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   const bool isFull = !probe && (errno == EMFILE || errno == ENFILE);
   return isFull ? errno : ENOTSUP;

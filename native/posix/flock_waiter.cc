@@ -50,7 +50,7 @@ int FlockWaiter::spawn() {
 int FlockWaiter::start(int fd) {
   Guard guard(mutex_);
   if (expired_) {
-    // Its last step under mutex_ is behind it, so the join is short.
+    // The thread has taken its last step under mutex_, so the join is short.
     pthread_join(thread_, nullptr);
     expired_ = spawned_ = false;
   }
@@ -72,8 +72,8 @@ bool FlockWaiter::cancel() {
   Phase expected = Phase::waiting;
   if (!phase_.compare_exchange_strong(expected, Phase::calledOff)) return false;
   {
-    // Not picked up yet: the thread wakes from its idleness, or is on its way from the wait before. It is in nothing
-    // that could be interrupted; taking the job back is enough.
+    // Not picked up yet: the thread is just waking up, or still finishing the previous wait. It is in no call that has
+    // to be interrupted, so taking the job back is enough.
     Guard guard(mutex_);
     if (job_ >= 0) {
       job_ = -1;
@@ -81,8 +81,8 @@ bool FlockWaiter::cancel() {
       return true;
     }
   }
-  // Picked up: from here on the thread can only leave, ended in flock_ or by seeing calledOff before or after it. It
-  // takes none of the caller's locks on that way, so the join may happen under them.
+  // Picked up: from here on the thread can only exit. It is ended in flock_, or sees calledOff before or after it. It
+  // takes none of the caller's locks on its way out, so the join may happen under them.
   flock_->end(thread_);
   flock_.reset();
   spawned_ = false;

@@ -1,5 +1,5 @@
-// Waits for a flock on a thread of its own, which is kept warm between waits: a waiting thread that exists hands over
-// faster than one that has to be started, and the libuv pool stays free.
+// Waits for a flock on its own thread, which is kept warm between waits: a thread that exists hands over faster than
+// one that has to be started, and the libuv pool stays free.
 #pragma once
 
 #include <pthread.h>
@@ -59,8 +59,8 @@ class FlockWaiter {
 
   pthread_t thread_{};
   bool spawned_ = false;  // caller's: thread_ is to be joined
-  // The thread's, so as old as it. The caller makes it before the thread starts and removes it after the thread was
-  // joined; a thread that expires removes it itself, since it may own a descriptor.
+  // Belongs to the thread and lives as long as it. The caller makes it before the thread starts and removes it after
+  // the thread was joined; a thread that expires removes it itself, since it may own a descriptor.
   std::unique_ptr<EndableFlock> flock_;
   const char* failedCall_ = "";  // caller's
 

@@ -1,4 +1,4 @@
-// Who holds a flock, by /proc/locks: nothing is taken for it. See proc(5), "locks".
+// Who holds a flock, as /proc/locks lists it, without taking any lock. See proc(5), "/proc/locks".
 #include <linux/magic.h>
 #include <sys/statfs.h>
 #include <sys/sysmacros.h>
@@ -25,15 +25,15 @@ namespace {
 // include/linux/proc_ns.h: PROC_PID_INIT_INO, the number of the pid namespace that sees all processes.
 constexpr uint64_t kInitialPidSpace = 0xEFFFFFFC;
 
-// A shared lock may be gone at once: one that asks out of a container takes it only to look (see PosixMutex::snapshot),
-// but may lose its processor in between. It is believed when it is still there after this many looks.
+// A shared lock may be gone at once: a query() in a container takes one only to look (see PosixMutex::snapshot), though
+// it may be preempted in between. A shared lock counts if it is still there at this many looks.
 constexpr int kLooksAtShared = 6;
 constexpr useconds_t kBetweenLooksUs = 1000;
 
-// Which locks on a file system the list may lack, and which numbers of a file it prints.
+// Whether the list has all locks on a file system, and by which numbers it prints a file.
 enum class Listing {
   asStat,       // all of them, by the numbers that stat gives
-  asMount,      // all of them, by numbers of its own: stat gives those of a subvolume (btrfs) or of a layer (overlayfs)
+  asMount,      // all of them, by its own numbers: stat gives those of a subvolume (btrfs) or of a layer (overlayfs)
   perhapsLess,  // other machines, or a server in user space, may hold locks that the kernel has no list of
 };
 
@@ -62,9 +62,9 @@ std::string printed(unsigned long long deviceMajor, unsigned long long deviceMin
   return text;
 }
 
-// The numbers that the list prints for an open file, on every file system: its mount tells the device (mountinfo prints
-// the same one), and its inode is told since Linux 5.14. Empty: not told, also where the mount is out of this process's
-// sight.
+// The numbers that the list prints for an open file, on every file system. fdinfo gives the mount, whose line in
+// mountinfo has the device. Since Linux 5.14 fdinfo also gives the inode. Empty: unknown, for example because this
+// process can't see the mount.
 std::string printedByMount(int fd) {
   std::string text;
   if (!readProc("/proc/self/fdinfo/" + std::to_string(fd), text)) return {};
@@ -96,8 +96,8 @@ Found findOwner(const std::string& locks, const std::string& wanted, long& pid) 
 
 }  // namespace
 
-// A lock is listed only for those who can see its owner's pid, so its absence proves nothing but in the initial pid
-// namespace. A large list comes in several reads and may change between two: asked twice.
+// A lock is listed only for processes that can see its owner's pid, so its absence proves something only in the initial
+// pid namespace. A large list comes in several reads and may change between two, so it is read twice.
 KernelWord askKernel(int fd, const struct stat& file, long& pid) {
   pid = 0;
   const Listing listing = listingOf(fd);

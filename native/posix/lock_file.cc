@@ -17,7 +17,7 @@ namespace {
 
 // O_NONBLOCK: opening a FIFO that was planted under the name must not hang. O_NOFOLLOW: nor follow a planted link.
 constexpr int kOpenFlags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
-constexpr mode_t kGlobalMode = 0666;  // any user may lock and say who owns
+constexpr mode_t kGlobalMode = 0666;  // any user may lock the file and write its record
 constexpr mode_t kLocalMode = 0600;
 constexpr mode_t kUserDirectoryMode = 0700;
 constexpr int kAttempts = 100;  // rounds of a file that vanishes or appears between two calls
@@ -29,9 +29,10 @@ bool fail(Failure& failure, FailureKind kind, int error, const char* call, const
 
 bool isSameFile(const struct stat& a, const struct stat& b) { return a.st_ino == b.st_ino && a.st_dev == b.st_dev; }
 
-// systemd-tmpfiles skips a folder that somebody holds a lock on, with all that is in it. So one shared lock on the
-// user's own folder, for as long as this process has a file open there: no timer could protect a file while its process
-// is stopped or its machine asleep. At the moment of a cleaning it can't be had. Then the files' ages have to do.
+// systemd-tmpfiles skips a folder that somebody has locked, with everything in it. So this process holds one shared
+// lock on the user's own folder for as long as it has a file open there: no timer could protect a file while its
+// process is stopped or its machine asleep. During a cleaning the lock can't be had. Then only the files' ages protect
+// them.
 std::shared_ptr<Descriptor> holdFolder(const std::string& path, Descriptor directory, const struct stat& status) {
   struct Held {
     std::weak_ptr<Descriptor> directory;
@@ -73,8 +74,8 @@ bool prepareUserDirectory(const MutexLocation& location, std::shared_ptr<Descrip
   return true;
 }
 
-// A free record takes the disk's block that later records need: where that can't be had, the first owner hears of it,
-// and not whoever comes after its crash.
+// A free record takes the disk block that later records need. If there is none, the first owner learns of it, and not
+// only the owner that comes after its crash.
 void writeFirstRecord(int fd) {
   const EncodedRecord free("", kFree);
   char bytes[kHeaderSize + 1] = {kNotQueued};
@@ -82,9 +83,8 @@ void writeFirstRecord(int fd) {
   while (::pwrite(fd, bytes, sizeof bytes, 0) < 0 && errno == EINTR) {}
 }
 
-// A second name may have been given to any lock file that everybody may write to, and then for good. It is refused only
-// where a record could damage somebody's data: in what has content of its own, and in what is empty but not everybody's
-// to write.
+// Anybody may give a second name to a lock file that everybody may write to, and that name stays. It is refused only if
+// a record could damage somebody's data: if the file has other content, or is empty but not writable by everybody.
 bool mayWriteInto(int fd, const struct stat& status) {
   if (status.st_nlink <= 1) return true;
   char bytes[kHeaderSize];
@@ -103,7 +103,7 @@ int createFile(const MutexLocation& location) {
   const int made = createWhole(path, mode, &writeFirstRecord);
   if (made != ENOTSUP) return made;
 
-  // By way of another name, which a process leaves behind that is killed before the rename.
+  // By way of a temporary name. A process that is killed before the rename leaves it behind.
   const std::string temporary =
       path.substr(0, path.rfind('/') + 1) + ".os-mutex~" + std::to_string(::getpid()) + "." + std::to_string(counter++);
 
@@ -117,7 +117,7 @@ int createFile(const MutexLocation& location) {
   ::unlink(temporary.c_str());
   if (error == EEXIST) return EEXIST;
 
-  // A file system without such a rename: the plain way, with the gap told above.
+  // A file system without such a rename: the plain way, with the gap described above.
   file = Descriptor(::open(path.c_str(), flags, mode));
   if (!file) return errno;
   ::fchmod(file.get(), mode);
@@ -181,7 +181,8 @@ bool LockFile::adopt(int fd, const MutexLocation& location, Failure& failure) {
   if (::fstat(fd, &status) != 0) return fail(failure, FailureKind::system, errno, "fstat", location.path);
   if (!S_ISREG(status.st_mode)) return fail(failure, FailureKind::notRegularFile, 0, "open", location.path);
   if (!mayWriteInto(fd, status)) return fail(failure, FailureKind::hardLinked, 0, "open", location.path);
-  // Nobody else's is in a directory of one's own. Only query() comes here without having looked at the directory.
+  // In the user's own directory, every file is the user's. Only query() comes here without having checked the
+  // directory.
   if (!location.ownDirectory.empty() && status.st_uid != ::geteuid()) {
     return fail(failure, FailureKind::foreignDirectory, EPERM, "open", location.ownDirectory);
   }

@@ -32,7 +32,7 @@ class Descriptor {
   int fd_ = -1;
 };
 
-// From where a process sees the file system: its mount namespace and root directory.
+// How a process sees the file system: its mount namespace and root directory.
 struct View {
   bool isKnown = false;
   ino_t mounts = 0;
@@ -54,8 +54,8 @@ class LockFile {
   // Whether the name still leads to this file. Asked after locking: an owner of a file that was unlinked excludes
   // nobody.
   bool isStillNamed(const MutexLocation& location) const;
-  // Whether the file has certainly lost its name: no name is left, or the name leads elsewhere for those who see the
-  // file system as this file's opener did. False where that can't be told, as after a chroot.
+  // Whether the file has certainly lost its name: no name is left, or the name leads elsewhere in the same view of the
+  // file system in which the file was opened. False if that is not known, as after a chroot.
   bool hasLostName(const MutexLocation& location) const;
 
   // Reads from the start of the file into `buffer`; what cannot be read reads as empty.
@@ -65,8 +65,8 @@ class LockFile {
 
   // Makes the file young for the system's cleaners of temporary files, which go by its time stamps.
   void touch() const;
-  // Makes those cleaners skip the file whatever its age, where the system has such a way and the file is this user's;
-  // or ends that.
+  // Makes those cleaners skip the file at any age, if the system has a way and the file is this user's. `on` false ends
+  // that.
   void shield(bool on);
 
  private:

@@ -1,8 +1,9 @@
 // The platform mutex of Linux and macOS: flock(2) on a file. The kernel frees the lock with the last descriptor of the
 // open file description, so with its process; all descriptors are O_CLOEXEC, so an exec'd child keeps none.
 //
-// "Abandoned" comes from the record: an acquirer learns of the mark of an owner who did not take it back on releasing.
-// The mark is written when the lock reaches its owner and replaced by the next owner's, so exactly one learns of it.
+// "Abandoned" comes from the record: an acquirer finds the mark of an owner that did not clear it by a release. The
+// mark is written when the lock reaches its owner, and the next owner's mark replaces it, so exactly one owner learns
+// of it.
 #include <dlfcn.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -13,7 +14,6 @@
 
 #include "../owner_record.h"
 #include "../platform_mutex.h"
-#include "../process_identity.h"
 #include "courtesy.h"
 #include "flock_waiter.h"
 #include "lock_file.h"
@@ -45,7 +45,7 @@ class PosixMutex final : public PlatformMutex, private FlockWaiter::Client {
   bool snapshot(bool mayProbe, MutexSnapshot& snapshot, Failure& failure) override;
 
  private:
-  // One wait, from its start to whoever takes its outcome. What the waiter's thread writes is read after
+  // One wait, from its start until its outcome is taken. What the waiter's thread writes is read after
   // FlockWaiter::finish or cancel.
   struct Wait {
     Wait(LockFile& waited, Courtesy& courtesy) : file(waited), place(courtesy) {}
@@ -62,7 +62,7 @@ class PosixMutex final : public PlatformMutex, private FlockWaiter::Client {
 
   const MutexLocation location_;
   Listener& listener_;
-  // Two descriptions of the one file: the owner's, and the one that waits behind it. They take turns.
+  // Two open file descriptions of the one file: the owner's, and the one that waits behind it. They take turns.
   LockFile files_[2];
   LockFile* owned_ = nullptr;
   bool recordWritten_ = false;  // by the present owner
@@ -73,7 +73,7 @@ class PosixMutex final : public PlatformMutex, private FlockWaiter::Client {
   FlockWaiter waiter_;  // last: its destructor joins the thread, which uses all of the above
 };
 
-// `marked`: the file bears the mark of an owner. Most often there is nothing to read.
+// `marked`: the file bears the mark of an owner. Usually it does not, and there is nothing to read.
 void PosixMutex::acquire(LockFile& file, bool marked, Acquired& acquired) {
   owned_ = &file;
   acquired.abandoned = marked;
@@ -94,7 +94,7 @@ LockResult PosixMutex::tryLock(Acquired& acquired, Failure& failure) {
     switch (courtesy_.take(file, header, buffer, error)) {
       case Courtesy::Taken::yes: break;
       case Courtesy::Taken::no:
-        // Its owner holds a file that has lost its name, and with it the mutex: others take the new one.
+        // If the owner's file has lost its name, the owner has lost the mutex: others take the new file.
         if (!file.hasLostName(location_)) return LockResult::busy;
         file.close();
         continue;
@@ -104,7 +104,7 @@ LockResult PosixMutex::tryLock(Acquired& acquired, Failure& failure) {
       acquire(file, isMarkedHeld(header), acquired);
       return LockResult::acquired;
     }
-    // Opened before the file was removed: this lock excludes nobody who comes now.
+    // The file was removed after it was opened: this lock excludes nobody who comes now.
     file.close();
   }
   failure = {FailureKind::system, EAGAIN, "open", location_.path};
@@ -123,8 +123,8 @@ bool PosixMutex::startWait(Failure& failure) {
   return false;
 }
 
-// The news first: an event loop takes longer to wake up than these looks take, and where there is a core for it does so
-// meanwhile.
+// Notifies first: an event loop takes longer to wake up than these looks take, and wakes up meanwhile if there is a
+// core for it.
 void PosixMutex::flockEnded(int error) {
   listener_.onWaitEnded();
   if (error != 0) return;
@@ -166,8 +166,8 @@ bool PosixMutex::writeRecord(std::string_view json) {
 }
 
 void PosixMutex::unlock(Release how) {
-  // Marked before it is unlocked: the other way round would mark the next owner's record. A crash in between reads as a
-  // clean release, which it is: the owner was done.
+  // The record is marked before the unlock: the other way round would mark the next owner's record. A crash in between
+  // reads as a clean release, which it is: the owner was done.
   if (how == Release::clean) ownRecord_.release(*owned_);
   owned_->shield(false);
   ::flock(owned_->fd(), LOCK_UN);
@@ -183,7 +183,8 @@ void PosixMutex::keepYoung(std::string_view json) {
   char buffer[kRecordLimit];
   const std::string_view bytes = owned_->read(buffer, sizeof buffer);
   if (ownRecord_.isIn(bytes) && isMarkedHeld(bytes) && !recordJson(bytes).empty()) return;
-  // Damaged by another program (`exec 9>file` empties it). Whether somebody waits is found out by the next owner.
+  // Damaged by another program (`exec 9>file` empties it). The queue mark is set in any case: the next owner finds out
+  // whether somebody waits.
   owned_->write({&kQueued, 1}, kQueueMarkOffset);
   writeRecord(json);
 }
@@ -200,15 +201,15 @@ bool PosixMutex::snapshot(bool mayProbe, MutexSnapshot& snapshot, Failure& failu
     snapshot = {true, recordWritten_, std::string(recordJson(owned_->read(buffer, sizeof buffer))), ::getpid()};
     return true;
   }
-  // A description of its own: the others may be waited on by another thread.
+  // Uses its own open file description: another thread may be waiting on the others.
   LockFile file;
   if (!file.openExisting(location_, failure)) return failure.kind == FailureKind::none;
   const std::string_view bytes = file.read(buffer, sizeof buffer);
   KernelWord word = askKernel(file.fd(), file.identity(), snapshot.kernelPid);
   if (word == KernelWord::unknown && !mayProbe) word = KernelWord::held;
   if (word == KernelWord::unknown) {
-    // Only taking the lock can tell where the kernel has no list of it, or shows no list of it to us. It is shared and
-    // gone in a microsecond: others know by that that nobody owns the mutex.
+    // If the kernel does not list the lock, or does not show the list to us, only taking it can tell. It is taken
+    // shared and for a microsecond only: because it is shared, others can see that nobody owns the mutex.
     int error = 0;
     do {
       error = ::flock(file.fd(), LOCK_SH | LOCK_NB) == 0 ? 0 : errno;

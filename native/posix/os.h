@@ -11,36 +11,34 @@
 
 namespace os_mutex {
 
-// Of a system call that failed with this errno.
+// The kind of a system call's failure with this errno.
 inline FailureKind failureKindOf(int error) {
   return error == EMFILE || error == ENFILE ? FailureKind::noDescriptors : FailureKind::system;
 }
 
-// Makes a file of this mode, which `fill` writes before it has a name, and which has no other name before. 0 or errno:
-// EEXIST when something is there, ENOTSUP where there is no such way.
+// Creates a file of this mode, and lets `fill` write it before it has any name. 0 or errno: EEXIST if something has the
+// name, ENOTSUP if the system has no such way.
 int createWhole(const std::string& path, mode_t mode, void (*fill)(int fd));
 
 // rename(2) that fails with EEXIST instead of replacing. 0 or errno.
 int renameNoReplace(const char* from, const char* to);
 
-// What `path` itself (no link followed) leads to: the file that `file` describes, another one, none, or it can't be
-// told.
+// What `path` itself (no link followed) leads to: the file that `file` describes, another one, none, or unknown.
 enum class NameState { same, other, missing, unknown };
 NameState lookUp(const char* path, const struct stat& file);
 
-// The calling thread's. `mounts` is 0 where there are no namespaces.
+// The calling thread's view. `mounts` is 0 where there are no namespaces.
 View currentView();
 
-// Makes the system's cleaners of temporary files skip the file, or not any more. False: there is no such way, or not
+// Makes the system's cleaners of temporary files skip the file, or ends that. False: the system has no such way, or not
 // for this user.
 bool shieldFromCleaners(int fd, bool on);
 
 enum class KernelWord { held, free, unknown };
-// Whether somebody holds a flock on the file, without taking it. `pid`: the owner, where the kernel tells, else 0.
+// Whether somebody holds a flock on the file, without taking it. `pid`: the owner if the kernel reports it, else 0.
 KernelWord askKernel(int fd, const struct stat& file, long& pid);
 
-// Takes disk blocks for what `bytes` bytes from the file's beginning need beyond what it has, and leaves its size. 0 or
-// errno.
+// Reserves the disk blocks that the file's first `bytes` bytes need beyond what it has. Its size stays. 0 or errno.
 int takeBlocks(int fd, off_t bytes);
 
 // Shown by debuggers and `ps -L`.

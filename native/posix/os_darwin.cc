@@ -34,7 +34,7 @@ View currentView() {
 // tmp_cleaner goes by the time stamps alone.
 bool shieldFromCleaners(int, bool) { return false; }
 
-// On macOS flock and fcntl locks are of one family, and F_GETLK tells of both; a flock's owner has no pid there (-1).
+// On macOS flock and fcntl locks are of one family, and F_GETLK reports both. For a flock it reports no pid (-1).
 KernelWord askKernel(int fd, const struct stat&, long& pid) {
   struct flock lock = {};
   lock.l_type = F_WRLCK;
@@ -51,7 +51,7 @@ void nameThisThread(const char* name) { pthread_setname_np(name); }
 int takeBlocks(int fd, off_t bytes) {
   struct stat file;
   if (::fstat(fd, &file) != 0) return errno;
-  // Counted from what the file has by now, not from its beginning.
+  // F_PREALLOCATE counts from what the file has by now, not from its beginning.
   const off_t missing = bytes - static_cast<off_t>(file.st_blocks) * 512;
   fstore_t store = {F_ALLOCATEALL, F_PEOFPOSMODE, 0, missing, 0};
   return missing <= 0 || ::fcntl(fd, F_PREALLOCATE, &store) == 0 ? 0 : errno;

@@ -30,7 +30,7 @@
 
 namespace os_mutex {
 
-// By the file's number in /proc, since linkat(AT_EMPTY_PATH) wants a privilege before Linux 6.10.
+// Names the file by its descriptor in /proc, since linkat(AT_EMPTY_PATH) needs a privilege before Linux 6.10.
 int createWhole(const std::string& path, mode_t mode, void (*fill)(int fd)) {
   const Descriptor file(::open(path.substr(0, path.rfind('/') + 1).c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, mode));
   if (!file || ::fchmod(file.get(), mode) != 0) return ENOTSUP;
@@ -44,9 +44,10 @@ int renameNoReplace(const char* from, const char* to) {
   return ::syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0 ? 0 : errno;
 }
 
-// Not by lstat where it can be helped: it asks for the time stamps, too, and since Linux 6.13 a file whose time was
-// asked for pays for exact stamps at its next write, here the owner record's (measured: 2 µs more for an acquire and
-// release on ext4). By number, since older musl has no function for it. Some sandboxes refuse what they do not know.
+// Avoids lstat, which reads the time stamps, too: since Linux 6.13 the next write to a file whose stamps were read,
+// here the owner record's, pays for exact stamps (measured: 2 µs more for an acquire and release on ext4). Calls statx
+// by its number, since older musl has no function for it. Some sandboxes refuse calls that they do not know: then lstat
+// is used.
 NameState lookUp(const char* path, const struct stat& file) {
   struct statx found;
   if (::syscall(SYS_statx, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_INO, &found) == 0) {
@@ -61,7 +62,7 @@ NameState lookUp(const char* path, const struct stat& file) {
   return errno == ENOENT ? NameState::missing : NameState::unknown;
 }
 
-// A thread may have a namespace of its own (unshare), so not by /proc/self, which is the main thread's.
+// A thread may have its own namespace (unshare), so this does not ask /proc/self, which is the main thread's.
 View currentView() {
   View view;
   struct stat mounts;
@@ -72,8 +73,7 @@ View currentView() {
 }
 
 // systemd-tmpfiles removes no file that has the sticky bit, which means nothing else on a file (tmpfiles.d(5),
-// inode(7)).
-// Only that bit changes: an administrator may have changed the others meanwhile.
+// inode(7)). Only that bit changes: an administrator may have changed the others meanwhile.
 bool shieldFromCleaners(int fd, bool on) {
   struct stat now;
   if (::fstat(fd, &now) != 0) return false;
@@ -81,8 +81,8 @@ bool shieldFromCleaners(int fd, bool on) {
   return ::fchmod(fd, on ? mode | S_ISVTX : mode) == 0;
 }
 
-// Not posix_fallocate: where the file system can't, the C library writes zeros instead, over what another descriptor
-// writes at the time.
+// Not posix_fallocate: if the file system can't do it, the C library writes zeros instead, over what another descriptor
+// writes at the same time.
 int takeBlocks(int fd, off_t bytes) {
   int error = 0;
   do {

@@ -11,7 +11,7 @@ int OwnRecord::write(const LockFile& file, std::string_view json) {
   std::memcpy(header_, bytes.data() + 1, kCompared);
   covered_ = std::max(covered_, kStateOffset + bytes.size());
   const int error = file.write(bytes, kStateOffset);
-  // The state byte needs no new block in a file that has one. A crash is told then, with nobody's name.
+  // The state byte needs no new block in a file that has one. Then a crash is still reported, without the owner's name.
   if (error != 0) file.write(bytes.substr(0, 1), kStateOffset);
   return error;
 }

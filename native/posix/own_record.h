@@ -10,10 +10,10 @@ namespace os_mutex {
 
 class OwnRecord {
  public:
-  // The record of a dead owner is in the file, and to be overwritten as a whole.
+  // The file holds the record of a dead owner, `found`. The release of this one blanks all of it.
   void replaces(std::string_view found) { covered_ = found.size(); }
   // Publishes `json`. 0, or the errno of a record that could not be written (disk full, quota): then its owner's death
-  // may go untold.
+  // may not be reported.
   int write(const LockFile& file, std::string_view json);
   // Whether `bytes`, a lock file's first ones, are still of this record, released or not.
   bool isIn(std::string_view bytes) const;

@@ -12,8 +12,8 @@ bool readProc(const std::string& path, std::string& text);
 // mounted no /proc of its own: /proc/12 is then another process than the one that kill(12, …) would reach.
 bool procCountsAsWeDo();
 
-// The rest of the line that begins with `name`, after blanks; empty where there is none. `text` begins with a line's
-// begin.
+// The rest of the line that begins with `name`, after blanks; empty if there is none. `text` begins at the start of a
+// line.
 std::string procField(const std::string& text, const char* name);
 
 }  // namespace os_mutex

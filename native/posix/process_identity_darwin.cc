@@ -9,9 +9,9 @@
 
 namespace os_mutex {
 
-// Where the system tells nothing (sandbox_init(3) can forbid it), kill(2) still tells a living process from none.
+// If the system reports nothing (sandbox_init(3) can forbid it), kill(2) still shows whether the process exists.
 uint64_t processStart(long pid) {
-  // kill(2) takes 0 and less for groups of processes.
+  // To kill(2), 0 and less are groups of processes.
   if (pid <= 0 || pid > INT_MAX) return 0;
   struct kinfo_proc info = {};
   size_t size = sizeof info;

@@ -27,8 +27,8 @@ uint64_t startIn(const std::string& stat) {
   return std::strtoull(stat.c_str() + at + 1, nullptr, 10);
 }
 
-// Asks without /proc, which may hide other users' processes (hidepid), not be mounted, or be another pid namespace's;
-// or there is no descriptor left to read it with. EPERM is a sign of life, too.
+// Asks without /proc, which may hide other users' processes (hidepid), not be mounted, or be another pid namespace's.
+// There may also be no descriptor left to read it with. EPERM means that the process exists, too.
 uint64_t startOfUnseen(long pid) { return ::kill(static_cast<pid_t>(pid), 0) == 0 || errno == EPERM ? kUnknownStart : 0; }
 
 uint64_t pidSpaceOf(const std::string& process) {
@@ -39,7 +39,7 @@ uint64_t pidSpaceOf(const std::string& process) {
 }  // namespace
 
 uint64_t processStart(long pid) {
-  // kill(2) takes 0 and less for groups of processes.
+  // To kill(2), 0 and less are groups of processes.
   if (pid <= 0 || pid > INT_MAX) return 0;
   std::string stat;
   const bool isTold = procCountsAsWeDo() && readProc("/proc/" + std::to_string(pid) + "/stat", stat);
@@ -59,7 +59,7 @@ ProcessIdentity identityOf(long pid) {
     const std::string pids = procField(status, "NSpid:");
     found.pid = std::strtol(pids.c_str() + pids.find_last_of(" \t") + 1, nullptr, 10);
   }
-  // Only for a process that this user may trace; else the pid and the start have to do.
+  // Known only for a process that this user may trace. Otherwise the pid and the start must be enough.
   found.pidSpace = pidSpaceOf(process);
   return found;
 }
@@ -68,7 +68,7 @@ const ProcessIdentity& currentProcessIdentity() {
   static const ProcessIdentity identity = [] {
     ProcessIdentity self;
     self.pid = ::getpid();
-    // By this name, since a sandbox's /proc may know this process by another pid.
+    // By the name "self", since a sandbox's /proc may know this process by another pid.
     std::string text;
     if (readProc("/proc/self/stat", text)) self.start = startIn(text);
     char host[HOST_NAME_MAX + 1] = {};

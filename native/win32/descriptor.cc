@@ -13,10 +13,10 @@ const char kLockHomeDescriptor[] = "D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICIIO
 // 0x001F0001: MUTEX_ALL_ACCESS. 0x00100001: SYNCHRONIZE | MUTEX_MODIFY_STATE, which is also the right to ask for the
 // state.
 //
-// The user and not the owner (OW): what an elevated process makes belongs to the administrators, and a plain process of
-// the same user is none. No integrity label: without one the mutex counts as medium, also when an elevated process made
-// it, and what a process of low integrity loses by that is the right to write. For a mutex neither SYNCHRONIZE nor
-// MUTEX_MODIFY_STATE is one.
+// Rights for the user and not for the owner (OW): what an elevated process makes belongs to the administrators, and a
+// plain process of the same user is not one of them. No integrity label: without one the mutex counts as medium, even
+// if an elevated process made it. By that, a process of low integrity loses only the rights to write, and for a mutex
+// neither SYNCHRONIZE nor MUTEX_MODIFY_STATE is such a right.
 // https://learn.microsoft.com/windows/win32/secauthz/mandatory-integrity-control
 std::string mutexDescriptor(std::string_view userSid) {
   std::string text = "D:(A;;0x001F0001;;;SY)(A;;0x001F0001;;;BA)";

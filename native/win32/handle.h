@@ -11,7 +11,7 @@ namespace os_mutex {
 class Handle {
  public:
   Handle() = default;
-  // Both NULL and INVALID_HANDLE_VALUE are none: which of them says "failed" differs from call to call.
+  // Both NULL and INVALID_HANDLE_VALUE mean no handle: which of them reports a failure differs from call to call.
   explicit Handle(HANDLE handle) : handle_(handle == INVALID_HANDLE_VALUE ? nullptr : handle) {}
   Handle(Handle&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
   Handle& operator=(Handle&& other) noexcept {

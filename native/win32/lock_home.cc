@@ -6,7 +6,7 @@
 namespace os_mutex {
 namespace {
 
-// Ntdef.h of the driver kit, and Ntstatus.h, which can't be had beside windows.h.
+// From Ntdef.h of the driver kit, and from Ntstatus.h, which can't be included beside windows.h.
 constexpr ULONG kDontReparse = 0x00001000;  // OBJ_DONT_REPARSE
 constexpr NTSTATUS kNameNotFound = static_cast<NTSTATUS>(0xC0000034);
 constexpr NTSTATUS kNameCollision = static_cast<NTSTATUS>(0xC0000035);
@@ -22,7 +22,7 @@ bool isMissing(DWORD error) {
   switch (error) {
     case ERROR_FILE_NOT_FOUND:
     case ERROR_PATH_NOT_FOUND:
-    case ERROR_DIRECTORY:     // a file is in its place, as this and the next say
+    case ERROR_DIRECTORY:     // this and the next: a file is in its place
     case ERROR_INVALID_NAME:
     case ERROR_BAD_NETPATH:
     case ERROR_BAD_NET_NAME: return true;
@@ -42,7 +42,7 @@ bool isFolder(const Handle& handle, DWORD refused) {
          (info.dwFileAttributes & (FILE_ATTRIBUTE_DIRECTORY | refused)) == FILE_ATTRIBUTE_DIRECTORY;
 }
 
-// The default lock home. It is ours to make, and not to be anything but a folder.
+// The default lock home. This package makes it, and accepts nothing but a folder in its place.
 Handle openDefault(const MutexLocation& location, IfMissing ifMissing, Failure& failure) {
   const std::string& path = location.ownDirectory;
   Handle folder = openFolder(path, FILE_FLAG_OPEN_REPARSE_POINT);

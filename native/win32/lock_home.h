@@ -18,9 +18,8 @@ namespace os_mutex {
 
 enum class IfMissing { fail, make };
 
-// The record file of a mutex; none: `failure` says why. A folder that is missing fails with ERROR_PATH_NOT_FOUND,
-// except that the default lock home is made by IfMissing::make. The file may be anything but a folder: the caller
-// looks.
+// Opens the record file of a mutex. No handle: `failure` says why. A missing folder fails with ERROR_PATH_NOT_FOUND,
+// except that IfMissing::make makes the default lock home. The file may be anything but a folder: the caller checks it.
 Handle openInLockHome(const MutexLocation& location, IfMissing ifMissing, Failure& failure);
 
 }  // namespace os_mutex

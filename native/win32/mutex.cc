@@ -1,24 +1,24 @@
 // The platform mutex of Windows: CreateMutexExW. The kernel queues the waiters, hands the mutex over, and takes it from
-// a thread that ends, which the next owner is told (WAIT_ABANDONED).
+// a thread that ends. It reports that to the next owner (WAIT_ABANDONED).
 //
 // The kernel forgets an abandoned mutex with its last handle. So the mark of an owner that did not release counts as
-// well (see owner_record.h), but only where the kernel may have forgotten. From the moment that this process has a
-// handle, the kernel forgets nothing, and a mark made later adds nothing to its word. So the record is looked at once,
+// well (see owner_record.h), but only if the kernel may have forgotten. As soon as this process has a handle, the
+// kernel forgets nothing, and a mark made later adds nothing to what it reports. So the record is looked at only once,
 // when the handle is there:
 //
-//   1. It is marked, and the mutex is free: the marked owner died. Perhaps nobody was told.
+//   1. It is marked, and the mutex is free: the marked owner died. Perhaps that was reported to nobody.
 //   2. It is marked, the mutex is held, and the marked process is gone: a program that keeps no record holds it.
-//      Perhaps nobody was told.
-//   3. It is marked, the mutex is held, and the marked process runs: the mark is the present owner's. The kernel tells
-//      of its death.
+//      Perhaps the death was reported to nobody.
+//   3. It is marked, the mutex is held, and the marked process runs: the mark is the present owner's. The kernel will
+//      report its death.
 //
-// In 1 and 2 the bytes are kept, and an acquire that still finds them is told `abandoned`:
+// In 1 and 2 the bytes are kept, and an acquire that still finds them reports `abandoned`:
 //
-//   4. Another owner of ours came first: it was told, and its own record stands there now. The bytes differ.
-//   5. The marked owner released between the look at the record and the look at the mutex: the state is free, no mark
-//      any more.
-//   6. A program that keeps no record was told by the kernel before this process came: told again. It can't be known,
-//      and a repair too many is better than one too few.
+//   4. Another owner of ours came first: it got the report, and its own record is there now. The bytes differ.
+//   5. The marked owner released between the look at the record and the look at the mutex: the state is free, and there
+//      is no mark any more.
+//   6. The kernel reported the death to a program that keeps no record, before this process came: it is reported again.
+//      That can't be known, and one repair too many is better than one too few.
 #include "handle.h"
 #include <winternl.h>
 
@@ -114,17 +114,17 @@ class Win32Mutex final : public PlatformMutex, private OwnerThread::Client {
   Failure recordFailure_;
   bool looked_ = false;    // for a death that the kernel may have forgotten
   std::string forgotten_;  // the record of that death, all of it; empty: none
-  // Two threads for the one mutex, the owner's and the one that waits behind it: the owner's own would get it again at
-  // once.
+  // Two threads for the one mutex, the owner's and the one that waits behind it: the owner's thread would get it again
+  // at once.
   OwnerThread* owner_ = nullptr;
-  bool abandonedBefore_ = false;  // the kernel told the present owner so
+  bool abandonedBefore_ = false;  // the kernel reported it to the present owner
   bool recordWritten_ = false;    // by the present owner
   OwnerThread* waiting_ = nullptr;
   OwnerThread threads_[2];  // last: they call back into all of the above
 };
 
 bool Win32Mutex::open(Failure& failure) {
-  // A directory that is missing is a mistake in a path. All else is no reason not to lock.
+  // A missing directory is a mistake in a path. Any other failure of the record is no reason not to lock.
   if (record_.isOpen() || record_.open(location_, recordFailure_)) {
     recordFailure_.kind = FailureKind::none;
   } else if (recordFailure_.error == ERROR_PATH_NOT_FOUND) {
@@ -140,7 +140,7 @@ bool Win32Mutex::open(Failure& failure) {
   return true;
 }
 
-// At the head of this file. The record before the mutex: see 5.
+// See the head of this file. Looks at the record before the mutex, because of 5.
 void Win32Mutex::lookForForgottenDeath() {
   looked_ = true;
   if (!record_.isMarkedHeld()) return;
@@ -187,8 +187,8 @@ bool Win32Mutex::startWait(Failure& failure) {
   return false;
 }
 
-// It may have got the mutex in the last moment. If it was abandoned, that is for the next owner to hear: by ending the
-// thread with it.
+// The wait may have been granted just as it was cancelled. Then the mutex is released. If it was granted as abandoned,
+// the thread ends with it instead, so that the kernel reports the abandonment to the next owner.
 void Win32Mutex::cancelWait() {
   if (waiting_->cancelWait() == WaitOutcome::acquired) waiting_->unlock();
   waiting_->end();
@@ -211,7 +211,7 @@ bool Win32Mutex::writeRecord(std::string_view json) {
 }
 
 void Win32Mutex::unlock(Release how) {
-  // Marked before it is unlocked: the other way round would mark the next owner's record.
+  // The record is marked before the unlock: the other way round would mark the next owner's record.
   if (how == Release::clean && record_.isOpen()) record_.writeFree();
   const bool tellNext = how == Release::abandoned || (how == Release::undelivered && abandonedBefore_);
   if (tellNext) owner_->end();
@@ -243,7 +243,7 @@ bool Win32Mutex::snapshot(bool, MutexSnapshot& snapshot, Failure& failure) {
   Failure ignored;
   if (!record_.openExisting(location_, ignored)) return true;
   if (owner_ != nullptr && !recordWritten_) return true;  // it is still the previous owner's
-  // Torn while the owner is just writing it, which takes less than a microsecond.
+  // The record is torn while its owner is writing it, which takes less than a microsecond.
   for (int attempt = 0; attempt < kTornReads && snapshot.record.empty(); attempt++) {
     const std::string bytes = record_.read();
     snapshot.recordIsOwners = isMarkedHeld(bytes);

@@ -1,5 +1,5 @@
-// Finds Node-API in whatever program loaded the addon. An import library would bind it to a program named node.exe, and
-// Electron renames that. Compiled with GNU-like toolchains only: node-gyp gives Visual C++ a hook of its own for this.
+// Finds Node-API in the program that loaded the addon. An import library would bind it to a program named node.exe, and
+// Electron renames that. Compiled with GNU-like toolchains only: node-gyp gives Visual C++ its own hook for this.
 //
 // The compiler calls a function that is marked dllimport through a pointer named __imp_<function>, which the import
 // library would define. Here they are defined by hand and filled when the library is loaded, before any of its code

@@ -22,7 +22,7 @@ void OwnerThread::post(Command command) {
   busy_ = true;
 }
 
-// Asks for `command`, of a new thread where there is none or the old one has expired: it takes no more orders.
+// Gives `command` to the thread, or to a new one if there is none or if the old one has expired and takes no orders.
 bool OwnerThread::order(Command command, DWORD& error) {
   if (thread_) {
     bool expired;
@@ -77,8 +77,8 @@ void OwnerThread::forget() {
   owns_ = false;
 }
 
-// The thread answers whatever the caller has locked: it takes no lock but this one here, also while it tells of a wait
-// that has ended.
+// The thread answers no matter what the caller has locked: apart from lock_, it takes no lock that a caller may hold,
+// not even while it reports that a wait has ended.
 void OwnerThread::awaitAnswer() {
   const Guard guard(lock_);
   while (busy_) answered_.wait(lock_);
@@ -109,7 +109,7 @@ bool OwnerThread::startWait(HANDLE mutex, DWORD& error) {
 }
 
 WaitOutcome OwnerThread::finishWait(DWORD& error) {
-  // It may still be between phase_ and its answer.
+  // The thread may have set phase_ and not have answered yet.
   awaitAnswer();
   phase_.store(Phase::idle);
   error = error_;
@@ -129,7 +129,7 @@ WaitOutcome OwnerThread::cancelWait() {
 }
 
 void OwnerThread::unlock() {
-  DWORD ignored;  // a thread that owns is there
+  DWORD ignored;  // can't fail: the thread that owns is there
   order(Command::unlock, ignored);
   awaitAnswer();
 }
@@ -167,7 +167,7 @@ WaitOutcome OwnerThread::outcomeOf(DWORD result) {
 }
 
 void OwnerThread::wait() {
-  // The mutex first: where both are signalled, the lower index is told and taken.
+  // The mutex first: if both are signalled, the lower index is reported and taken.
   const HANDLE handles[] = {mutex_, cancel_.get()};
   outcome_ = outcomeOf(::WaitForMultipleObjects(2, handles, FALSE, INFINITE));
   owns_ = outcome_ == WaitOutcome::acquired || outcome_ == WaitOutcome::abandoned;

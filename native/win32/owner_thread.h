@@ -30,8 +30,8 @@ class OwnerThread {
   OwnerThread(const OwnerThread&) = delete;
   OwnerThread& operator=(const OwnerThread&) = delete;
 
-  // All below are called by one thread at a time, which need not be the same one. `error`: of what failed
-  // (GetLastError).
+  // All below are called by one thread at a time, which need not be the same one. `error`: GetLastError() of the call
+  // that failed.
 
   // Takes the mutex if it is free.
   WaitOutcome tryLock(HANDLE mutex, DWORD& error);
@@ -40,10 +40,10 @@ class OwnerThread {
   // Whether a wait has ended by itself and its outcome was not taken yet.
   bool hasEnded() const { return phase_.load() == Phase::ended; }
   WaitOutcome finishWait(DWORD& error);
-  // On return the thread waits no more, and owns the mutex only if it got it in that very moment: tells so.
+  // On return the thread waits no more. It owns the mutex only if it got it at that very moment: the outcome says so.
   WaitOutcome cancelWait();
   void unlock();
-  // Ends the thread. If it owns the mutex, the kernel tells the next owner that it was abandoned.
+  // Ends the thread. If it owns the mutex, the kernel reports it to the next owner as abandoned.
   void end();
 
  private:

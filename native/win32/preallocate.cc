@@ -11,7 +11,7 @@ Preallocation preallocate(const std::string& path, uint64_t bytes) {
                                   FILE_FLAG_OPEN_REPARSE_POINT, nullptr));
   FILE_STANDARD_INFO now = {};
   if (!file || !::GetFileInformationByHandleEx(file.get(), FileStandardInfo, &now, sizeof now)) return Preallocation::unsupported;
-  // Fewer than the file has would cut it.
+  // An allocation of fewer bytes than the file has would truncate it.
   if (static_cast<uint64_t>(now.AllocationSize.QuadPart) >= bytes || static_cast<uint64_t>(now.EndOfFile.QuadPart) >= bytes) {
     return Preallocation::done;
   }

@@ -16,7 +16,7 @@ uint64_t startOf(HANDLE process) {
   FILETIME kernel;
   FILETIME user;
   if (!::GetProcessTimes(process, &start, &end, &kernel, &user)) return kUnknownStart;
-  // One that has ended is still there while somebody has a handle to it.
+  // A process that has ended is still there while somebody has a handle to it.
   return end.dwHighDateTime == 0 && end.dwLowDateTime == 0 ? microseconds(start) : 0;
 }
 
@@ -34,8 +34,8 @@ std::string hostName() {
 uint64_t processStart(long pid) {
   const Handle process(::OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, FALSE, static_cast<DWORD>(pid)));
   if (process) return startOf(process.get());
-  // Only of a pid that nobody has it says that the parameter is invalid. Else it is another user's or a protected one,
-  // or there is no room for a handle: that says nothing about the process.
+  // Only for a pid that nobody has, OpenProcess reports an invalid parameter. Any other error says nothing about the
+  // process: it is another user's or a protected one, or there is no room for a handle.
   return ::GetLastError() == ERROR_INVALID_PARAMETER ? 0 : kUnknownStart;
 }
 

@@ -81,8 +81,8 @@ bool RecordFile::isMarkedHeld() const { return os_mutex::isMarkedHeld({view_, kH
 
 std::string RecordFile::read() const { return {view_, kRecordLimit}; }
 
-// The state goes first, so that a crash in between leaves a mark, with a record that its checksum disowns. Until the
-// checksum is back, the record is nobody's: a reader must not take the previous owner for the present one.
+// The state goes first, so that a crash in between leaves a mark, with a record that does not match its checksum. Until
+// the checksum is back, the record is nobody's: a reader must not take the previous owner for the present one.
 void RecordFile::writeHeld(std::string_view json) {
   const EncodedRecord record(json);
   const std::string_view bytes = record.bytes();

@@ -1,5 +1,5 @@
 // The owner record of a Win32 mutex: a file of fixed size, mapped into memory, so that a record costs no system call.
-// The lock does not depend on it: where the file can't be had, owners are not told to others, and that is all.
+// The lock does not depend on it: without the file, others can't see who the owner is, and that is all.
 #pragma once
 
 #include <string>

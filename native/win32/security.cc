@@ -13,7 +13,7 @@ namespace {
 class Security {
  public:
   explicit Security(const std::string& text) : attributes_{sizeof attributes_, nullptr, FALSE} {
-    // Fails only for want of memory. The default descriptor, which serves one user, is better than no lock at all.
+    // Fails only for lack of memory. The default descriptor, which serves one user, is better than no lock at all.
     ::ConvertStringSecurityDescriptorToSecurityDescriptorA(text.c_str(), SDDL_REVISION_1, &attributes_.lpSecurityDescriptor,
                                                            nullptr);
   }
@@ -28,7 +28,7 @@ HANDLE processToken() {
   return ::OpenProcessToken(::GetCurrentProcess(), TOKEN_QUERY, &token) ? token : nullptr;
 }
 
-// The user of this process, the same whether it is elevated or not. Empty: it can't be had.
+// The user of this process, the same whether it is elevated or not. Empty: unknown.
 std::string userSid() {
   const Handle token(processToken());
   alignas(TOKEN_USER) char bytes[sizeof(TOKEN_USER) + SECURITY_MAX_SID_SIZE];

@@ -7,7 +7,7 @@ import { timeoutError } from './timeout-error.ts'
 
 /** Several held locks, released together. */
 export class MutexLocks {
-  /** The locks, in the order of the mutexes that were asked for. */
+  /** The locks, in the order in which their mutexes were given. */
   readonly locks: readonly MutexLock[]
 
   /** @internal */
@@ -20,7 +20,7 @@ export class MutexLocks {
     return this.locks.some((lock) => lock.abandoned)
   }
 
-  /** Releases all of them: done when it returns. Again does nothing. */
+  /** Releases all of them. They are free when it returns. A second call does nothing. */
   release(): void {
     for (const lock of this.locks) lock.release()
   }
@@ -35,18 +35,19 @@ export class MutexLocks {
 }
 
 /**
- * Takes several mutexes, all or none, always in one order (of their lock files' paths), so that two callers who want
- * the same ones can't wait for each other. `timeoutMs` is for all of them together. When it gives up, those that it had
- * taken are as before, also abandoned. A name has the scope that its prefix says, else local; a `NamedMutex` brings its
- * own: `acquireAll([new NamedMutex('a', { scope: 'global' }), new NamedMutex('b', { scope: 'global' })])`. Rejects as
- * {@link NamedMutex.acquire} does, and with `ERR_MUTEX_INVALID_ARGUMENT` when a mutex is named twice.
+ * Acquires several mutexes, all or none. They are always acquired in one order (of their lock files' paths), so two
+ * callers that need the same mutexes can't wait for each other. `timeoutMs` is for all of them together. If the call
+ * fails, the mutexes that it had already acquired are as they were before, abandoned ones included. A name has the
+ * scope of its prefix, or else local; a `NamedMutex` has its own scope:
+ * `acquireAll([new NamedMutex('a', { scope: 'global' }), new NamedMutex('b', { scope: 'global' })])`. Rejects as
+ * {@link NamedMutex.acquire} does, and with `ERR_MUTEX_INVALID_ARGUMENT` if a mutex is given twice.
  */
 export async function acquireAll(
   mutexes: readonly (string | NamedMutex)[],
   options: AcquireOptions = {},
 ): Promise<MutexLocks> {
   if (!Array.isArray(mutexes))
-    throw invalidArgument('acquireAll() takes an array of names or NamedMutex objects, and after it the options')
+    throw invalidArgument('acquireAll() takes an array of names or NamedMutex objects, then the options')
   checkAcquireOptions(options, 'acquireAll()')
   const { timeoutMs = Number.POSITIVE_INFINITY } = options
   checkTimeout('timeoutMs', timeoutMs)
@@ -59,7 +60,7 @@ export async function acquireAll(
   if (twice !== undefined) {
     throw new MutexArgumentError(
       'ERR_MUTEX_INVALID_ARGUMENT',
-      `acquireAll was asked for the mutex ${JSON.stringify(twice.name)} twice, and would wait for itself`,
+      `acquireAll() was given the mutex ${JSON.stringify(twice.name)} twice. It would wait for itself.`,
     )
   }
   const startedAt = performance.now()
@@ -70,12 +71,12 @@ export async function acquireAll(
       held.set(mutex, await mutex.acquire({ ...options, timeoutMs: left }))
     }
   } catch (error) {
-    // An abandonment that one of them has reported is not lost: the next owner learns of it.
+    // If one of them was granted as abandoned, that is not lost: its next owner learns of it.
     for (const lock of held.values()) lock.giveBack()
-    // The last mutex only knows what was left of the time.
+    // The error of that mutex names only the time that was left for it.
     throw error instanceof MutexTimeoutError ? timeoutError(error.mutexName, timeoutMs, error) : error
   } finally {
-    // Those made here are nobody else's. The locks stay.
+    // Only this call uses the instances that it made. Closing them does not release the locks.
     for (const mutex of wanted) if (!mutexes.includes(mutex)) mutex.close()
   }
   return new MutexLocks(wanted.flatMap((mutex) => held.get(mutex) ?? []))

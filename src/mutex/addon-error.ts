@@ -1,4 +1,4 @@
-// `ERR_MUTEX_ADDON_NOT_FOUND` in words: what was looked for, why each file failed, and what to do about it.
+// The message of `ERR_MUTEX_ADDON_NOT_FOUND`: what was looked for, why each file failed, and what to do about it.
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { MutexError } from './errors.ts'
@@ -11,7 +11,7 @@ export interface Attempt {
 
 const packageAgain = 'install the package on this system, not copied or mounted from another one'
 
-// What the loaders of Linux (glibc, musl), macOS and Windows say, and Node's own refusals, told as something to do.
+// What the loaders of Linux (glibc, musl), macOS and Windows report, and what Node itself refuses, each with a remedy.
 const remedies: readonly (readonly [said: RegExp, remedy: string])[] = [
   [
     /ERR_DLOPEN_DISABLED|Cannot load native addon/,
@@ -23,7 +23,7 @@ const remedies: readonly (readonly [said: RegExp, remedy: string])[] = [
     /invalid ELF header|wrong ELF class|Exec format error|not a mach-o|incompatible architecture|wrong architecture|not a valid Win32 application|Bad EXE format/i,
     `the file is damaged or for another system: ${packageAgain}`,
   ],
-  // glibc says of a file for another processor that it isn't there.
+  // For a file built for another processor, glibc reports that the file does not exist.
   [
     /os[-_]mutex[^/]*\.node: cannot open shared object file: No such/,
     `the file is for another system: ${packageAgain}`,
@@ -57,11 +57,11 @@ export function addonError(root: string, attempts: readonly Attempt[]): MutexErr
   return new MutexError('ERR_MUTEX_ADDON_NOT_FOUND', lines.join('\n'), { cause: attempts[0]?.error })
 }
 
-/** The package's code runs out of somebody else's file, where the addon can't be. */
+/** The package's code was bundled into another program's file, from where the addon can't be found. */
 export function bundledError(file: string, cause?: unknown): MutexError {
   return new MutexError(
     'ERR_MUTEX_ADDON_NOT_FOUND',
-    `os-mutex runs from ${file}, which is not in its package, so its native part can't be found. A bundler has taken the code along: ` +
+    `os-mutex runs from ${file}, outside its package, so its native part can't be found. A bundler has included its code: ` +
       "declare 'os-mutex' external (esbuild: --external:os-mutex, webpack: externals, Vite and Rollup: external) and ship " +
       `node_modules/os-mutex and node_modules/node-gyp-build with the program. See docs/electron.md.`,
     { cause },
@@ -75,7 +75,7 @@ function* missingPlaces(root: string, attempts: readonly Attempt[]): Generator<s
   const own = `${process.platform}-${process.arch}`
   if (attempts.some(({ file }) => file?.startsWith(prebuilds))) return
   const folders = foldersIn(prebuilds)
-  yield `${join(prebuilds, own)}: no addon there; ${prebuilds} has ${folders.length > 0 ? folders.join(', ') : 'none at all'}`
+  yield `${join(prebuilds, own)}: no addon there; ${prebuilds} has ${folders.length > 0 ? folders.join(', ') : 'no folders'}`
 }
 
 function* advice(root: string, attempts: readonly Attempt[]): Generator<string> {
@@ -119,7 +119,7 @@ function describeRuntime(): string {
   return `${process.platform}-${process.arch}${process.platform === 'linux' ? describeLibc() : ''}, ${host}`
 }
 
-// The report takes milliseconds: for this message only.
+// A report takes milliseconds, so it is made for this message only.
 function describeLibc(): string {
   const reporter = process.report as (NodeJS.ProcessReport & { excludeNetwork?: boolean }) | undefined
   if (reporter === undefined) return ''
@@ -151,7 +151,7 @@ function foldersIn(directory: string): string[] {
   }
 }
 
-/** Undefined where there is none that can be read, as in a bundle. */
+/** Undefined if there is none or it can't be read, as in a bundle. */
 export function packageJsonOf(root: string): { readonly name?: string; readonly version?: string } | undefined {
   try {
     return JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))

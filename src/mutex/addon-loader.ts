@@ -1,14 +1,16 @@
-// Finds and loads the native addon. Which file fits is for node-gyp-build to say; what may be tried besides is said
-// here.
+// Finds and loads the native addon. node-gyp-build decides which file fits. This file decides what else is tried.
 import { readdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Attempt, addonError, bundledError, packageJsonOf } from './addon-error.ts'
 
-/** What the addon of this platform exports, from `build/` or `prebuilds/`. Throws `ERR_MUTEX_ADDON_NOT_FOUND`. */
+/**
+ * Loads this platform's addon from `build/` or `prebuilds/` and returns what it exports.
+ * @throws `MutexError` `ERR_MUTEX_ADDON_NOT_FOUND`
+ */
 export function loadAddon(): unknown {
-  // A bundler that makes CommonJS leaves no import.meta.url.
+  // A bundler that emits CommonJS leaves import.meta.url undefined.
   const here: unknown = import.meta.url
   if (typeof here !== 'string') throw bundledError('a bundle without import.meta.url')
   const root = fileURLToPath(new URL('../..', here))
@@ -31,8 +33,9 @@ export function loadAddon(): unknown {
 }
 
 /**
- * First node-gyp-build's choice. It knows musl only by Alpine's /etc/alpine-release, and prefers whatever is in build/,
- * also what another machine has left there; so the other files for this system follow.
+ * Yields node-gyp-build's choice, and then the other files for this system, because that choice can be wrong: it
+ * recognises musl only by Alpine's /etc/alpine-release, and it prefers a file in build/ even if another machine left it
+ * there.
  */
 function* candidates(findAddon: { resolve(directory: string): string }, root: string, attempts: Attempt[]) {
   let chosen: string | undefined
@@ -45,7 +48,7 @@ function* candidates(findAddon: { resolve(directory: string): string }, root: st
   for (const file of prebuiltFor(root, process.platform, process.arch)) if (file !== chosen) yield file
 }
 
-/** A folder is for one processor or, on macOS, for several: `darwin-x64+arm64`. */
+/** A folder is named after one processor or, on macOS, after several: `darwin-x64+arm64`. */
 function prebuiltFor(root: string, platform: string, arch: string): string[] {
   const prebuilds = join(root, 'prebuilds')
   return namesIn(prebuilds)
@@ -65,7 +68,7 @@ function namesIn(directory: string): string[] {
   }
 }
 
-/** False in a bundle: there this code runs from a file of somebody else's. */
+/** False in a bundle: there, this code runs from another program's file. */
 function isPackage(root: string): boolean {
   return packageJsonOf(root)?.name === 'os-mutex'
 }

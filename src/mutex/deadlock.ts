@@ -1,5 +1,5 @@
-// Notices a wait for oneself: an acquire inside a withLock callback of the same mutex, told by the asynchronous
-// context.
+// Detects an acquire that would wait for its own caller: one inside a withLock callback of the same mutex, as the
+// asynchronous context shows.
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { MutexDeadlockError } from './errors.ts'
 import type { MutexLock } from './mutex-lock.ts'
@@ -13,16 +13,16 @@ interface Enclosing {
 
 const context = new AsyncLocalStorage<Enclosing>()
 
-/** Runs `callback` as the one that `lock` encloses. `path` is the mutex, however its name is spelt. */
+/** Runs `callback` as enclosed by `lock`. `path` identifies the mutex, however its name is spelt. */
 export function runEnclosed<T>(path: string, lock: MutexLock, callback: () => T): T {
-  // Work that a callback has started and not awaited keeps its context for good. Each round of a program that starts
-  // its next one so would add to the chain.
+  // Work that a callback starts and does not await keeps its context forever. If the rounds of a program start each
+  // other in this way, every round would add to the chain. So released locks are dropped from it.
   let outer = context.getStore()
   while (outer?.lock.released === true) outer = outer.outer
   return context.run({ path, lock, outer }, callback)
 }
 
-/** Throws `ERR_MUTEX_DEADLOCK` when an enclosing callback holds the mutex at `path`. */
+/** @throws `MutexDeadlockError` `ERR_MUTEX_DEADLOCK` when an enclosing callback holds the mutex at `path` */
 export function checkNotEnclosed(path: string, name: string): void {
   for (let at = context.getStore(); at !== undefined; at = at.outer) {
     // Work that the callback started and did not await keeps the context after the lock is released.
@@ -38,7 +38,7 @@ export function checkNotEnclosed(path: string, name: string): void {
 /** For {@link NamedMutex.acquireSync}: the blocked thread is the only one that could end the wait. */
 export function selfBlockingError(name: string): MutexDeadlockError {
   return new MutexDeadlockError(
-    `Mutex ${JSON.stringify(name)} is held or awaited by this very thread, which acquireSync() would block, so the wait ` +
-      'could never end. Release the lock first, or use acquire().',
+    `Mutex ${JSON.stringify(name)} is held or awaited by this thread. acquireSync() would block this thread, so ` +
+      'the wait could never end. Release the lock first, or use acquire().',
   )
 }

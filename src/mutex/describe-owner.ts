@@ -4,7 +4,7 @@ import { isThisProcess } from './process-identity.ts'
 
 /**
  * A few words about an owner for an error message: `"x" (pid 12, host a) since 10:00:00, doing "y", at 4 of 10 files`,
- * or `this very process (pid 12, worker thread 3) since …`.
+ * or `this process (pid 12, worker thread 3) since …`.
  */
 export function describeOwner(owner: OwnerInfo | undefined): string {
   if (owner === undefined) return 'an owner that could not be identified (perhaps another program)'
@@ -19,19 +19,19 @@ export function describeOwner(owner: OwnerInfo | undefined): string {
     line +=
       '; its lock object was garbage collected while held, so nothing can release it until that process or thread ends'
   }
-  // Others may have written the record: nothing in it may steer a terminal, or turn around how a log line reads.
+  // Others may have written the record: nothing in it may control a terminal or reverse the text of a log line.
   return line.replace(/[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu, ' ')
 }
 
 function describeProcess(owner: OwnerInfo): string {
   if (isThisProcess(owner)) {
     const where = owner.threadId === undefined ? '' : `, ${describeThread(owner.threadId)}`
-    return `this very process (pid ${owner.pid}${where})`
+    return `this process (pid ${owner.pid}${where})`
   }
   const where = [`pid ${owner.pid}`]
   if (owner.host !== undefined) where.push(`host ${owner.host}`)
   if (owner.threadId !== undefined && owner.threadId !== 0) where.push(`worker thread ${owner.threadId}`)
-  if (owner.confirmed === false) where.push('by its own record')
+  if (owner.confirmed === false) where.push('according to its own record')
   return owner.app === undefined
     ? `the process with ${where.join(', ')}`
     : `${JSON.stringify(owner.app)} (${where.join(', ')})`
@@ -39,6 +39,6 @@ function describeProcess(owner: OwnerInfo): string {
 
 /** A thread of this process. */
 function describeThread(id: number): string {
-  if (id === threadId) return 'this very thread'
+  if (id === threadId) return 'this thread'
   return id === 0 ? 'the main thread' : `worker thread ${id}`
 }

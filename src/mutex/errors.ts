@@ -32,9 +32,9 @@ export class MutexTimeoutError extends MutexError {
   readonly mutexName: string
   /** The limit that ran out, in milliseconds. */
   readonly timeoutMs: number
-  /** Whether it was still held when its owner was asked for, just after time ran out. */
+  /** Whether it was still held when its owner was looked up, just after the time ran out. */
   readonly held: boolean
-  /** Who held it then, as far as that could be told. */
+  /** Who held it then, as far as that is known. */
   readonly owner: OwnerInfo | undefined
 
   constructor(
@@ -49,7 +49,7 @@ export class MutexTimeoutError extends MutexError {
   }
 }
 
-/** `ERR_MUTEX_ACCESS_DENIED`: the operating system refuses this user the mutex. */
+/** `ERR_MUTEX_ACCESS_DENIED`: the operating system denies this user access to the mutex. */
 export class MutexAccessError extends MutexError {
   override readonly name = 'MutexAccessError'
 

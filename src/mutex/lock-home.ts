@@ -7,12 +7,15 @@ import { MutexArgumentError } from './errors.ts'
 import type { LockHome } from './mutex-platform.ts'
 import { platform } from './platform.ts'
 
-/** The lock homes in use: as given, and really. */
+/** The lock homes in use: from the path as given to the real path. */
 const homes = new Map<string, string>()
-/** Those whose file system was looked at. */
+/** Those that were checked for a warning. */
 const looked = new Set<string>()
 
-/** The lock home: `directory`, else `OS_MUTEX_DIR`, else the default. Warns once where it excludes fewer than expected. */
+/**
+ * The lock home: `directory`, else `OS_MUTEX_DIR`, else the default. Warns once if its mutexes may exclude fewer
+ * processes than expected.
+ */
 export function lockHome(directory: string | undefined): LockHome {
   const { defaultHome } = platform
   const chosen = directory ?? (process.env.OS_MUTEX_DIR || defaultHome)
@@ -22,12 +25,12 @@ export function lockHome(directory: string | undefined): LockHome {
   const given = path.resolve(chosen)
   const home = realHome(given)
   if (home !== undefined) warnIfUnsafe(home)
-  // On Windows whatever the case of its letters, and by whichever link it was named.
+  // On Windows, path.relative ignores case. Real paths are the same through every link.
   const isDefault = path.relative(home ?? given, realHome(defaultHome) ?? defaultHome) === ''
   return { directory: home ?? given, isDefault }
 }
 
-/** Undefined: it does not exist yet, and is looked at again the next time. */
+/** Undefined: it does not exist yet. The next call looks again. */
 function realHome(given: string): string | undefined {
   const known = homes.get(given)
   if (known !== undefined) return known
@@ -37,7 +40,7 @@ function realHome(given: string): string | undefined {
   return home
 }
 
-/** By its real path, so that a mutex is recognised as the same by whichever link it is reached. */
+/** By real paths, a mutex is recognised as the same through every link that leads to it. */
 function realPath(directory: string): string | undefined {
   try {
     return realpathSync.native(directory)

@@ -1,4 +1,4 @@
-// The inside of one NamedMutex: what its face, its locks and its pending acquires share.
+// The inside of one NamedMutex, shared by the public class, its locks and its pending acquires.
 import { threadId } from 'node:worker_threads'
 import { addon, type Grant, type Hold, type NativeFailure, type NativeMutex } from './addon.ts'
 import { MutexError, type MutexTimeoutError } from './errors.ts'
@@ -17,15 +17,14 @@ import { startUpkeep } from './upkeep.ts'
 /** What {@link NamedMutex.query} saw. */
 export interface MutexState {
   readonly held: boolean
-  /** The owner, where it is held and can be told: all of its record, or only the pid of a program that leaves none. */
+  /** The owner, if it is held and the owner is known: its record, or only the pid of a program that keeps no record. */
   readonly owner?: OwnerInfo
 }
 
 export class MutexCore {
   readonly name: string
-  readonly path: string
   readonly native: NativeMutex
-  /** What close() calls, of acquires that wait. */
+  /** Functions that reject the pending acquires. close() calls them. */
   readonly waits = new Set<(error: MutexError) => void>()
   #isClosed = false
   readonly #leashes: Leashes
@@ -37,7 +36,6 @@ export class MutexCore {
     dispatch: (hold: Hold, failure: NativeFailure | undefined) => void,
   ) {
     this.name = name
-    this.path = location.path
     const record = ownerJson(currentProcess(), app, threadId)
     this.native = new addon.NativeMutex(location.path, location.ownDirectory, location.objectName, record, dispatch)
     this.#leashes = new Leashes(name, location.path, this.native)
@@ -55,12 +53,12 @@ export class MutexCore {
     return lock
   }
 
-  /** A lock that is nobody's yet. */
+  /** A lock object that holds nothing yet. */
   newLock(): MutexLock {
     return new MutexLock(this.#leashes)
   }
 
-  /** Says of a lock how it was acquired; undefined where there is nothing to say. */
+  /** Completes an acquired lock: stores its grant, warns, and publishes. `grant`: undefined if nothing is to report. */
   acquired(lock: MutexLock, grant: Grant | undefined, purpose: string | undefined): void {
     startUpkeep()
     lock.describe(grant)
@@ -78,7 +76,7 @@ export class MutexCore {
     })
   }
 
-  /** `mayProbe: false`: where only a probe could tell, it counts as held. */
+  /** With `mayProbe: false`, the mutex counts as held if only a probe could find out. */
   query(mayProbe: boolean): MutexState {
     this.checkOpen()
     const seen = this.guard(() => this.native.query(mayProbe))
@@ -88,13 +86,13 @@ export class MutexCore {
     return owner === undefined ? { held: true } : { held: true, owner }
   }
 
-  /** `onWait` gets who holds the mutex. Throws what it throws. */
+  /** Reports a wait to listeners, and the mutex's owner to `onWait`. Throws what `onWait` throws. */
   notifyWait(purpose: string | undefined, onWait: ((owner: OwnerInfo | undefined) => void) | undefined): void {
     notify('wait', () => ({ mutex: this.name, ...(purpose === undefined ? {} : { purpose }) }))
     onWait?.(this.#stateIfKnown().owner)
   }
 
-  /** `trace`: the stack of who waited, in place of the timer's. */
+  /** `trace`: the stack of the waiting caller, which replaces the timer's. */
   timeoutError(timeoutMs: number, trace?: { readonly stack?: string }): MutexTimeoutError {
     const state = this.#stateIfKnown()
     const { owner } = state
@@ -105,10 +103,10 @@ export class MutexCore {
     return error
   }
 
-  /** For messages: a look that fails, such as for want of a descriptor, must not turn a timeout into another error. */
+  /** For messages only. If the look fails, such as for lack of a descriptor, a timeout must stay a timeout error. */
   #stateIfKnown(): MutexState {
     try {
-      // It was held a moment ago. To take it now, be it for a moment, would be in its waiters' way.
+      // It was held a moment ago. Taking it now, even for a moment, would get in the way of its waiters.
       return this.query(false)
     } catch {
       return { held: true }

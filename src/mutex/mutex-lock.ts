@@ -5,9 +5,9 @@ import { notify } from './telemetry.ts'
 import type { Leash, Leashes } from './tenure.ts'
 
 /**
- * One held acquisition of a {@link NamedMutex}. Held until {@link release}, or until the process or worker thread ends,
- * also when this object is garbage collected; a process warning (`OS_MUTEX_LOCK_COLLECTED`) reports that. It does not
- * keep the process alive.
+ * One held acquisition of a {@link NamedMutex}. Held until {@link release}, or until the process or worker thread ends.
+ * It stays held if this object is garbage collected; a process warning (`OS_MUTEX_LOCK_COLLECTED`) reports that. A held
+ * lock does not keep the process alive.
  */
 export class MutexLock {
   /** The name of the mutex that is held. */
@@ -15,7 +15,7 @@ export class MutexLock {
 
   readonly #leashes: Leashes
   #leash: Leash | undefined
-  /** Undefined: there is nothing to say of the grant, or, while #settle is there, nobody has asked yet. */
+  /** Undefined: there is nothing to report of the grant, or, while #settle is set, nobody has asked yet. */
   #grant: Grant | undefined
   /** Asks how a pending acquire was granted. */
   #settle: (() => void) | undefined
@@ -29,7 +29,7 @@ export class MutexLock {
     this.#leashes = leashes
   }
 
-  /** @internal It is `hold`'s, now or when that is granted. `settle` leads to {@link describe}. */
+  /** @internal Binds it to `hold`, which is granted now or later. `settle` leads to a call of {@link describe}. */
   begin(hold: Hold, purpose: string | undefined, settle?: () => void): void {
     this.#leash = this.#leashes.lend()
     this.#leash.tenure.begin(hold, purpose)
@@ -44,26 +44,26 @@ export class MutexLock {
     this.#acquiredAt = performance.now()
   }
 
-  /** @internal Its acquire came to nothing, and nobody has seen it. */
+  /** @internal For an acquire that was not granted: no caller has seen this object. */
   discard(): void {
     this.#settle = undefined
     this.#free()
   }
 
-  /** @internal As if it had never been acquired: what was abandoned before stays so, for the next owner to learn. */
+  /** @internal Releases it as if it had never been acquired: an abandoned mutex stays abandoned for its next owner. */
   giveBack(): void {
     this.#end((hold) => this.#leashes.native.giveBack(hold))
   }
 
-  /** @internal Does what the first tick would do, for a thread that may not come back to its event loop. */
+  /** @internal Does the first upkeep at once, for a thread that may not return to its event loop. */
   careFor(): void {
     if (this.#leash !== undefined) this.#leashes.native.keepYoung(this.#leash.tenure.hold)
   }
 
   /**
-   * Whether the previous owner ended without releasing. The lock is yours all the same, as in Win32: repair what the
-   * mutex protects. Exactly one owner learns of it, and never after a clean release. `false` proves nothing after a
-   * reboot, nor of a global name: any user can write to its lock file.
+   * Whether the previous owner ended without releasing. You hold the lock all the same, as in Win32: repair what the
+   * mutex protects. Exactly one owner sees `true`, and never after a clean release. `false` proves nothing after a
+   * reboot, nor for a global name, whose lock file any user can write to.
    */
   get abandoned(): boolean {
     this.#settle?.()
@@ -90,10 +90,10 @@ export class MutexLock {
   }
 
   /**
-   * Aborts, with a `MutexLostError` (`ERR_MUTEX_LOST`) as its reason, when the lock is certain to have ended under its
-   * living owner: somebody removed or replaced the lock file, so another process may own the mutex now. POSIX only;
-   * looked for every 10 minutes, at each {@link report} and at each {@link NamedMutex.query}. Where nobody has read it,
-   * a process warning (`OS_MUTEX_LOST`) reports the loss. Never aborts after the release.
+   * Aborts when the lock has certainly ended under its living owner: somebody removed or replaced the lock file, so
+   * another process may own the mutex now. The reason is a `MutexLostError` (`ERR_MUTEX_LOST`). POSIX only; checked
+   * every 10 minutes, at each {@link report} and at each {@link NamedMutex.query}. If nobody has read `lost`, a process
+   * warning (`OS_MUTEX_LOST`) reports the loss. Never aborts after the release.
    */
   get lost(): AbortSignal {
     this.#lost ??= this.#leash?.tenure.lost ?? new AbortController().signal
@@ -101,8 +101,8 @@ export class MutexLock {
   }
 
   /**
-   * Publishes how far the work under the lock has come, for everybody who waits (see {@link NamedMutex.query}). Costs
-   * one small write. Does nothing after release.
+   * Publishes the progress of the work under the lock for everybody who waits (see {@link NamedMutex.query}). Costs one
+   * small write. Does nothing after release.
    * @throws `TypeError` `ERR_MUTEX_INVALID_ARGUMENT`
    */
   report(progress: ReportedProgress): void {
@@ -124,14 +124,14 @@ export class MutexLock {
     tenure.look()
   }
 
-  /** Releases the lock: done when it returns. Again does nothing. Never throws. */
+  /** Releases the lock. The mutex is free when it returns. A second call does nothing. Never throws. */
   release(): void {
     this.#end((hold) => this.#leashes.native.release(hold))
   }
 
   #end(release: (hold: Hold) => void): void {
     if (this.#leash === undefined) return
-    // First: others wait for it.
+    // First, because others wait for it.
     release(this.#leash.tenure.hold)
     this.#free()
     this.#settle?.()

@@ -9,13 +9,13 @@ import { invalidArgument } from './options.ts'
 import { warnOfSwallowedBackslash } from './prefix-warning.ts'
 
 /**
- * The longest name in UTF-16 units, as Win32 writes it: `Global\` counts, also where the option `scope` stands for it.
- * MAX_PATH.
+ * The longest name in UTF-16 units, in Win32's spelling: `Global\` counts, even where the option `scope` replaces it.
+ * This is Win32's MAX_PATH.
  */
-export const MAX_NAME_UNITS = 260
+const MAX_NAME_UNITS = 260
 
 export const FILE_PREFIX = '.os-mutex-'
-// NAME_MAX is 255 bytes; the prefix and the longest suffix ("~wait") go with it.
+// NAME_MAX is 255 bytes, which must also hold the prefix and the longest suffix ("~wait").
 const MAX_ENCODED = 230
 
 /**
@@ -43,8 +43,8 @@ function invalid(name: unknown, reason: string): MutexArgumentError {
 /**
  * Splits a name into scope and rest. The scope is that of the prefix, or the option `scope`, or local. `Global\x` and
  * `x` with the scope global are one mutex, and the two spellings accept the same names: 253 UTF-16 units without the
- * prefix. The scope local stands for no prefix, as in Win32: 260 units, or 254 after `Local\`.
- * @throws `TypeError` `ERR_MUTEX_INVALID_NAME`; `ERR_MUTEX_INVALID_ARGUMENT` for a scope that is none
+ * prefix. The scope local implies no prefix, as in Win32: 260 units, or 254 after `Local\`.
+ * @throws `TypeError` `ERR_MUTEX_INVALID_NAME`; `ERR_MUTEX_INVALID_ARGUMENT` for an invalid scope
  */
 export function parseMutexName(name: unknown, scope?: unknown): ParsedName {
   if (typeof name !== 'string') throw invalid(name, `it must be a string, not ${name === null ? 'null' : typeof name}`)
@@ -52,7 +52,7 @@ export function parseMutexName(name: unknown, scope?: unknown): ParsedName {
     throw invalidArgument(`The option "scope" must be 'global' or 'local', not ${inspect(scope, { depth: 0 })}`)
   const prefixed = name.startsWith(PREFIXES.global) ? 'global' : name.startsWith(PREFIXES.local) ? 'local' : undefined
   if (prefixed !== undefined && scope !== undefined && prefixed !== scope)
-    throw invalid(name, `its prefix says ${prefixed}, but the option "scope" says ${scope}: leave one of them out`)
+    throw invalid(name, `its prefix says ${prefixed}, but the option "scope" says ${scope}: remove one of them`)
   const base = prefixed === undefined ? name : name.slice(PREFIXES[prefixed].length)
   checkLength(name, prefixed === undefined && scope === 'global' ? PREFIXES.global : '')
   checkBase(name, base)
@@ -63,21 +63,21 @@ export function parseMutexName(name: unknown, scope?: unknown): ParsedName {
 function checkLength(name: string, impliedPrefix: string): void {
   const units = impliedPrefix.length + name.length
   if (units <= MAX_NAME_UNITS) return
-  const counted = impliedPrefix === '' ? '' : ` with "${impliedPrefix}", which its scope stands for`
-  throw invalid(name, `it has ${units} UTF-16 units${counted}, and ${MAX_NAME_UNITS} is the most`)
+  const counted = impliedPrefix === '' ? '' : ` (including "${impliedPrefix}", which the scope implies)`
+  throw invalid(name, `it has ${units} UTF-16 units${counted}; the limit is ${MAX_NAME_UNITS}`)
 }
 
 function checkBase(name: string, base: string): void {
   if (base === '') throw invalid(name, 'it is empty')
   checkMistypedPrefix(name, base)
   if (base.includes('\\')) {
-    throw invalid(name, 'a backslash may only end the prefix "Global\\" or "Local\\" (written just so)')
+    throw invalid(name, 'a backslash is only allowed at the end of the prefix "Global\\" or "Local\\" (case-sensitive)')
   }
   if (base.includes('\0'))
-    throw invalid(name, 'it holds a NUL character, which no operating system can carry in a name')
+    throw invalid(name, 'it contains a NUL character, which no operating system allows in a name')
 }
 
-/** What JavaScript makes of a backslash and the letter. */
+/** The character that JavaScript makes of a backslash and a letter, and that letter. */
 const ESCAPES: Readonly<Record<string, string>> = {
   '\0': '0',
   '\b': 'b',
@@ -120,11 +120,11 @@ export function encodeMutexName(base: string): string {
     else if (/[A-Z]/.test(char)) encoded += `+${char.toLowerCase()}`
     else encoded += `%${unit.toString(16).padStart(4, '0')}`
   }
-  // Windows drops a last dot where it parses a path.
+  // Windows drops a final dot when it parses a path.
   if (encoded.endsWith('.')) encoded = `${encoded.slice(0, -1)}%002e`
   // ".os-mutex-u1000" is the directory of user 1000's own mutexes.
   if (/^u\d+$/.test(encoded)) encoded = `%0075${encoded.slice(1)}`
-  // Hashed by its UTF-16 units and not as UTF-8, which has one spelling for all lone surrogates.
+  // Hashed as UTF-16 and not as UTF-8, which gives all lone surrogates the same bytes.
   if (encoded.length > MAX_ENCODED) encoded = `=${createHash('sha256').update(base, 'utf16le').digest('hex')}`
   return encoded
 }

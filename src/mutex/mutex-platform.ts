@@ -6,16 +6,16 @@ import type { ParsedName } from './mutex-name.ts'
 /** The directory of the lock files (POSIX) or owner records (Windows). */
 export interface LockHome {
   readonly directory: string
-  /** Whether it is the one that everybody uses who chooses none. */
+  /** Whether it is the default one, chosen explicitly or not. */
   readonly isDefault: boolean
 }
 
 export interface MutexLocation {
   /** Of the lock file (POSIX) or the owner record (Windows). */
   readonly path: string
-  /** The directory that `path` lies in, where that is ours to make. */
+  /** The directory of `path`, if this package creates it. */
   readonly ownDirectory: string | undefined
-  /** What the kernel calls the mutex (Windows), else ''. */
+  /** The mutex's name in the kernel (Windows), else ''. */
   readonly objectName: string
 }
 
@@ -24,8 +24,11 @@ export interface MutexPlatform {
   locate(name: ParsedName, home: LockHome): MutexLocation
   /** The system's name of an error code. */
   errorName(errno: number): string
-  /** Puts a failed system call into words: what it means for the user, and what to do. `what` begins the message. */
+  /**
+   * Makes an error of a failed system call. The message says what the failure means for the user, and what to do.
+   * `what` begins the message.
+   */
   explain(what: string, failure: NativeFailure): MutexError | TypeError
-  /** Why mutexes in `directory` may exclude fewer than their users expect, for a warning. */
+  /** The warning to give if mutexes in `directory` may exclude fewer processes than their users expect. */
   warningOf(directory: string): { readonly code: string; readonly message: string } | undefined
 }

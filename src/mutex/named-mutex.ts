@@ -24,12 +24,12 @@ import { platform } from './platform.ts'
 export interface NamedMutexOptions {
   /**
    * Who shares the mutex. `'global'`: all users and sessions of the machine, as with the prefix `Global\` in the name.
-   * `'local'`: this user (POSIX) or session (Windows). Default: what the prefix says, else `'local'`.
+   * `'local'`: this user (POSIX) or session (Windows). Default: the scope of the name's prefix, else `'local'`.
    */
   readonly scope?: MutexScope
   /**
-   * The lock home, an existing directory. Mutexes of different homes are different. Default: the
-   * environment variable `OS_MUTEX_DIR`, else `/tmp` (POSIX) or `%ProgramData%\\os-mutex`, which is made (Windows).
+   * The lock home, an existing directory. The same name in two lock homes is two mutexes. Default: the environment
+   * variable `OS_MUTEX_DIR`, else `/tmp` (POSIX) or `%ProgramData%\os-mutex` (Windows), which is created if missing.
    */
   readonly directory?: string
   /** What this program calls itself in its owner records. Default: the name of its main script. */
@@ -39,17 +39,17 @@ export interface NamedMutexOptions {
 export interface AcquireOptions extends WaitOptions {
   /** Ends the wait: the acquire rejects with `signal.reason`. Has no effect once the lock is acquired. */
   readonly signal?: AbortSignal
-  /** Called once, when the acquire finds the mutex taken and begins to wait, with who holds it. */
+  /** Called once with the owner, when the acquire finds the mutex taken and begins to wait. */
   readonly onWait?: (owner: OwnerInfo | undefined) => void
   /**
-   * Fail at once (`ERR_MUTEX_DEADLOCK`) instead of waiting for oneself, inside a withLock callback of the same mutex.
-   * Default true. `false` is for work that the callback starts and does not await.
+   * Whether an acquire inside a withLock callback of the same mutex fails at once (`ERR_MUTEX_DEADLOCK`), instead of
+   * waiting for its own caller. Default: `true`. `false` is for work that the callback starts and does not await.
    */
   readonly detectDeadlock?: boolean
 }
 
 export interface AcquireSyncOptions extends WaitOptions {
-  /** Called once, when the mutex is taken and the thread is about to block, with who holds it. */
+  /** Called once with the owner, when the mutex is taken and the thread is about to block. */
   readonly onWait?: (owner: OwnerInfo | undefined) => void
 }
 
@@ -68,30 +68,30 @@ const ACQUIRE = namesOf<AcquireOptions>({
   onWait: true,
   detectDeadlock: true,
 })
-/** Of an acquire without options: there is nothing to look at. */
+/** The options of an acquire that was given none: there is nothing to check. */
 const NO_OPTIONS = Object.freeze({})
 
-/** For every call that takes the options of {@link NamedMutex.acquire}. `what` is the call, as in "acquire()". */
+/** Checks the options of a call that takes those of {@link NamedMutex.acquire}. `what`: the call, as in "acquire()". */
 export function checkAcquireOptions(options: AcquireOptions, what: string): void {
   checkOptions(options)
   checkKnown(options, ACQUIRE, what)
 }
 
-// A blocked worker thread looks up this often, since only running JavaScript can be ended by worker.terminate().
+// A blocked worker thread returns to JavaScript this often: worker.terminate() can end it only there.
 const WORKER_SLICE_MS = 50
 const MAX_SLICE_MS = 86_400_000
 
 const defaultApp = path.basename(process.argv[1] ?? process.title)
 
 /**
- * A named mutex of the operating system: one owner per name on the machine, whichever process, worker thread or
- * instance it is in. The kernel owns the lock, so it is free as soon as its owner has ended, in any way.
+ * A named mutex of the operating system: one owner per name on the machine, across all processes, worker threads and
+ * instances. The kernel owns the lock, so it is free as soon as its owner has ended, in any way.
  *
- * `new NamedMutex('x', { scope: 'global' })` excludes all users and sessions of the machine, without `scope` this user
- * (POSIX) or session (Windows). Names follow Win32, so `Global\x` is the former and `Local\x` the latter: in JavaScript
- * the backslash must be doubled. Case-sensitive; any text but a backslash and NUL; not `Global` or `Local` and then a
- * `/`, a `:` or a control character, which are mistyped backslashes. Up to 260 UTF-16 units, of which a prefix takes 7
- * or 6, and the scope `'global'` 7 as well.
+ * All users and sessions of the machine share `new NamedMutex('x', { scope: 'global' })`. Without `scope`, only this
+ * user (POSIX) or session (Windows) does. Names follow Win32, so `Global\x` means the former and `Local\x` the latter;
+ * in JavaScript the backslash must be doubled. Names are case-sensitive, and may contain any text but a backslash and
+ * NUL. `Global` or `Local` followed by a `/`, a `:` or a control character is refused: it is a mistyped backslash. A
+ * name has up to 260 UTF-16 units, of which a prefix takes 7 or 6, and the scope `'global'` 7 as well.
  *
  * Not reentrant: a second acquire waits its turn, also through the same instance. Creating an instance touches no file.
  */
@@ -101,8 +101,8 @@ export class NamedMutex {
   /** Who shares it, by the option `scope` or the name's prefix. */
   readonly scope: MutexScope
   /**
-   * POSIX: the lock file. Any program that calls flock(2) on it takes part. Windows: the file of the owner's record.
-   * There any program takes part that calls CreateMutex with the same name, in the default lock home.
+   * POSIX: the lock file. Any program that calls flock(2) on it takes part. Windows: the owner record's file. There, in
+   * the default lock home, any program that calls CreateMutex with the same name takes part.
    */
   readonly path: string
 
@@ -122,17 +122,17 @@ export class NamedMutex {
   }
 
   /**
-   * Takes the lock, waiting for it if need be: no polling, no thread of the libuv pool, no blocked event loop. A free
-   * mutex is taken before the call returns. First come, first served in this process; between processes as the kernel
-   * queues them (on macOS in no order). A pending acquire keeps the process alive.
+   * Acquires the lock, and waits for it if needed: no polling, no thread of the libuv pool, no blocked event loop. A
+   * free mutex is acquired before the call returns. The order is first come, first served within this process; between
+   * processes it is the kernel's (on macOS, none). A pending acquire keeps the process alive.
    *
    * Rejects with `MutexTimeoutError` (`ERR_MUTEX_TIMEOUT`), `signal.reason`, `MutexDeadlockError`
    * (`ERR_MUTEX_DEADLOCK`), `MutexAccessError` (`ERR_MUTEX_ACCESS_DENIED`), or a `MutexError` with
    * `ERR_MUTEX_LOCK_FILE`, `ERR_MUTEX_CLOSED` or `ERR_MUTEX_SYSTEM`; with a `TypeError` `ERR_MUTEX_INVALID_ARGUMENT`
-   * for bad options. Then nothing is left behind.
+   * for bad options. A failed acquire leaves nothing behind.
    */
   acquire(options: AcquireOptions = NO_OPTIONS): Promise<MutexLock> {
-    // Not an async function: its promise would be settled some turns later than the one of #wait, at every hand-off.
+    // Not an async function: its promise would settle some turns later than PendingAcquire's, at every hand-off.
     try {
       return this.#acquire(options)
     } catch (error) {
@@ -141,9 +141,9 @@ export class NamedMutex {
   }
 
   /**
-   * Takes the lock if it is free and no one in this process waits for it; else `null`. Never waits. For a moment after
-   * this process has released a mutex that other processes wait for, it leaves the turn to them (10 ms, now and then
-   * 30 ms, and never more than a tenth of the time in vain).
+   * Acquires the lock if it is free and no one in this process waits for it; otherwise returns `null`. Never waits.
+   * Just after this process has released a mutex that other processes wait for, it returns `null` to let them go first:
+   * for 10 ms, sometimes 30 ms. If nobody takes the turn, that costs at most a tenth of the time.
    * @throws as {@link acquire} rejects
    */
   tryAcquire(options: TryAcquireOptions = NO_OPTIONS): MutexLock | null {
@@ -155,8 +155,8 @@ export class NamedMutex {
   }
 
   /**
-   * Takes the lock and blocks the thread until it has it: for CLIs, workers and tests. `worker.terminate()` gets a
-   * blocked worker out within 50 ms.
+   * Acquires the lock, and blocks the thread until then: for CLIs, workers and tests. `worker.terminate()` ends a
+   * blocked worker within 50 ms.
    * @throws as {@link acquire} rejects; `ERR_MUTEX_DEADLOCK` when this thread itself holds or awaits the mutex
    */
   acquireSync(options: AcquireSyncOptions = {}): MutexLock {
@@ -181,9 +181,9 @@ export class NamedMutex {
   }
 
   /**
-   * Runs `callback` under the lock and releases it when the promise settles, also on a throw. Gives what the callback
-   * gives. Rejects as {@link acquire} does, or as the callback does. The options may come before the callback or after
-   * it.
+   * Runs `callback` under the lock. Releases it when the promise settles, also on a throw. Resolves with what the
+   * callback returns. Rejects as {@link acquire} does, or as the callback does. The options may come before or after
+   * the callback.
    */
   withLock<T>(callback: (lock: MutexLock) => T | Promise<T>): Promise<T>
   withLock<T>(options: AcquireOptions, callback: (lock: MutexLock) => T | Promise<T>): Promise<T>
@@ -204,9 +204,8 @@ export class NamedMutex {
   }
 
   /**
-   * Looks whether the mutex is held, and by whom, without waiting or taking it. Takes some 20 µs, and on Linux 6 µs more
-   * for each lock that anybody holds on the machine; meant for people and
-   * messages, since the answer may be old at once.
+   * Reports whether the mutex is held, and by whom, without waiting or acquiring. Takes some 20 µs, and on Linux 6 µs
+   * more for each lock that anybody on the machine holds. For people and messages: the answer may be old at once.
    * @throws `MutexError` as {@link acquire} rejects with
    */
   query(): MutexState {
@@ -214,9 +213,9 @@ export class NamedMutex {
   }
 
   /**
-   * Ends the instance: waiting acquires reject with `ERR_MUTEX_CLOSED`, later calls throw it. A lock that is held stays
-   * so until it is released. Gives back its descriptors at once; a mutex that is not closed does so some seconds after
-   * its last use. Again does nothing.
+   * Closes the instance: pending acquires reject with `ERR_MUTEX_CLOSED`, later calls throw it. A held lock stays held
+   * until it is released. Closes the descriptors at once; an instance that is not closed does so some seconds after its
+   * last use. A second call does nothing.
    */
   close(): void {
     this.#core.close()
@@ -240,7 +239,7 @@ export class NamedMutex {
     const lock = this.#core.try(purpose)
     if (lock !== null) return Promise.resolve(lock)
     if (timeoutMs === 0) throw this.#core.timeoutError(timeoutMs)
-    // The timer's own stack would say nothing of who waited. Its text is made only when it is read.
+    // A timer's own stack would not show who waited. The text of this one is made only when it is read.
     const trace: { stack?: string } = {}
     Error.captureStackTrace(trace, this.acquire)
     return PendingAcquire.start(this.#core, { timeoutMs, signal, purpose, onWait, trace })

@@ -1,13 +1,13 @@
-// Checks of what users pass in, at the edge, so that nothing behind has to ask again.
+// Checks what users pass in, at the edge, so that the code behind does not have to check again.
 import { defaultMaxListeners, getMaxListeners, setMaxListeners } from 'node:events'
 import { inspect } from 'node:util'
 import { MutexArgumentError } from './errors.ts'
 import { nearestName } from './nearest-name.ts'
 
-/** How to wait, for every way of acquiring that waits. */
+/** The options of every call that may wait for a lock. */
 export interface WaitOptions {
   /**
-   * How long to wait, in milliseconds, 0 or more. 0 tries once. Default `Infinity`. Counted by the monotonic clock:
+   * How long to wait, in milliseconds, 0 or more. 0 tries once. Default: `Infinity`. Measured by the monotonic clock:
    * changing the time of day does not matter.
    */
   readonly timeoutMs?: number
@@ -53,13 +53,13 @@ export function checkSignal(signal: unknown): AbortSignal | undefined {
 
 const MANY_WAITS = 10_000
 
-/** One signal for many waits is a fan-out and no leak: spares the user Node's warning about more than ten listeners. */
+/** Many waits may share one signal, which is no leak: prevents Node's warning about more than ten listeners. */
 export function allowManyWaits(signal: AbortSignal): void {
   if (signal instanceof EventTarget && getMaxListeners(signal) === defaultMaxListeners)
     setMaxListeners(MANY_WAITS, signal)
 }
 
-/** Older signals and polyfills have no reason of their own. */
+/** Older signals and polyfills have no `reason`. */
 export function abortReason(signal: AbortSignal): unknown {
   const { reason } = signal
   return reason === undefined ? new DOMException('This operation was aborted', 'AbortError') : reason
@@ -86,15 +86,15 @@ export function checkBoolean(option: string, value: unknown): void {
   throw invalidArgument(`The option "${option}" must be true or false, not ${inspect(value)}`)
 }
 
-/** The names of the options in `T`. The compiler refuses a list that misses one, or has one that is not there. */
+/** The names of the options in `T`. The compiler refuses a list that lacks one or has an extra one. */
 export function namesOf<T>(names: { readonly [Name in keyof Required<T>]: true }): ReadonlySet<string> {
   return new Set(Object.keys(names))
 }
 
 /**
- * Refuses an option that is none of `known`: a misspelt one would be ignored, and a misspelt `timeoutMs` waits for
- * ever. Looks at own enumerable keys only. A value of `undefined` never counts. `what` has the options, as in
- * "acquire()".
+ * Refuses an option that is not in `known`. Otherwise a misspelt option would be ignored, and a misspelt `timeoutMs`
+ * would wait forever. Looks at own enumerable keys only, and ignores values of `undefined`. `what` names what has the
+ * options, as in "acquire()".
  * @throws `TypeError` `ERR_MUTEX_INVALID_ARGUMENT`, or what `refuse` makes of the message
  */
 export function checkKnown(
@@ -103,7 +103,7 @@ export function checkKnown(
   what: string,
   refuse: (message: string) => Error = invalidArgument,
 ): void {
-  // By for-in and not by Object.keys: it makes no array, at every acquire.
+  // for-in and not Object.keys, which would make an array at every acquire.
   for (const key in options) if (!known.has(key)) checkUnknown(options, key, known, what, refuse)
 }
 
@@ -115,7 +115,7 @@ function checkUnknown(
   refuse: (message: string) => Error,
 ): void {
   if (!Object.hasOwn(options, key)) {
-    // All that a signal has is inherited. acquire(signal) would wait for ever, deaf to it.
+    // A signal has only inherited keys. acquire(signal) would wait forever and ignore the signal.
     if (key === 'aborted') throw refuse(`${what} takes an object of options, and an AbortSignal as its option "signal"`)
     return
   }
@@ -123,7 +123,7 @@ function checkUnknown(
   const shown = JSON.stringify(key.length > 80 ? `${key.slice(0, 80)}…` : key)
   const nearest = nearestName(key, known)
   const hint = nearest === undefined ? '' : ` Did you mean "${nearest}"?`
-  throw refuse(`${what} has no option ${shown}.${hint} It knows: ${[...known].join(', ')}`)
+  throw refuse(`${what} has no option ${shown}.${hint} Known options: ${[...known].join(', ')}`)
 }
 
 const PROGRESS = namesOf<ReportedProgress>({ done: true, total: true, unit: true })

@@ -1,4 +1,4 @@
-// What a lock's owner says about itself. For people and messages only: whether it lives is the kernel's word.
+// What a lock's owner says about itself. For people and messages only: whether it is alive, only the kernel knows.
 
 /** How far the owner's work has come, as it reported it. */
 export interface OwnerProgress {
@@ -12,27 +12,27 @@ export interface OwnerProgress {
 }
 
 /**
- * Who holds a mutex. Every field but `pid` may be missing: in a damaged record, or of an owner that leaves none. `app`,
- * `purpose`, `since` and `progress` are the record's words, which others may have forged: for people and messages only.
+ * Who holds a mutex. Every field but `pid` may be missing, if the record is damaged or the owner keeps none. `app`,
+ * `purpose`, `since` and `progress` come from the record, which others may have forged: for people and messages only.
  */
 export interface OwnerInfo {
   /**
-   * The kernel's word wherever it names the owner, in the asking process's pid namespace (a container's owner has
-   * another pid inside).
+   * From the kernel if it names the owner, and then in the calling process's pid namespace (an owner in a container has
+   * another pid inside). Else from the record.
    */
   readonly pid: number
   /**
-   * Of the present owner. `true`: the kernel names this very process as the owner, by its pid and its start time.
-   * `false`: some of that is only the record's word, as on macOS and for owners in another container: check before you
-   * end that process. Absent on `previousOwner`, which is always the record's word.
+   * Only for the present owner. `true`: the kernel identifies this very process as the owner, by its pid and its start
+   * time. `false`: some of that comes only from the record, as on macOS and for owners in another container. Check
+   * before you end that process. Absent on `previousOwner`, which always comes from the record.
    */
   readonly confirmed?: boolean
   /** Start time of the process in the kernel's own unit: with `pid` it distinguishes a process from a later one. */
   readonly processStart?: number
   readonly host?: string
-  /** Changes with every boot of the machine. */
+  /** Changes with every boot of the machine (Linux, macOS). Constant on Windows, where start times are absolute. */
   readonly bootId?: string
-  /** Which processes `pid` counts among: the pid namespace on Linux, else 0. */
+  /** The pid namespace that `pid` belongs to (Linux), else 0. */
   readonly pidSpace?: number
   readonly app?: string
   /** `0` is the main thread, others are worker threads. */

@@ -12,14 +12,14 @@ export interface Waiting {
   readonly signal: AbortSignal | undefined
   readonly purpose: string | undefined
   readonly onWait: ((owner: OwnerInfo | undefined) => void) | undefined
-  /** The stack of who waits. */
+  /** The stack of the waiting caller. */
   readonly trace: { readonly stack?: string }
 }
 
-/** Also keeps the native object alive, and so the place in the line. */
+/** Also keeps the native object alive, and with it the place in the line. */
 const pending = new Map<Hold, PendingAcquire>()
 
-/** What the addon calls when an acquire in line was granted or has failed. */
+/** The addon calls this when a queued acquire was granted or has failed. */
 export function dispatch(hold: Hold, failure: NativeFailure | undefined): void {
   const acquire = pending.get(hold)
   if (failure === undefined) acquire?.granted()
@@ -30,13 +30,13 @@ export function dispatch(hold: Hold, failure: NativeFailure | undefined): void {
 const MAX_TIMER_MS = 2 ** 31 - 1
 
 /**
- * One acquire that waits. It ends in one of four ways: granted, failed, timed out, or called off (by the signal, by
- * close(), or by an exception). All of them run on this thread, and the first takes the others away.
+ * One pending acquire. It ends in one of four ways: granted, failed, timed out, or called off (by the signal, by
+ * close(), or by an exception). All of them run on this thread, and the first one removes the others.
  *
- * A grant resolves the promise natively, before `granted` runs here. So the others may still come after it: the addon
- * then refuses to call the acquire off. A grant may also have been made on another thread and not have been delivered.
- * A timeout lets it win, since to refuse a lock that is there helps nobody; whoever calls the acquire off gives it
- * back, unseen.
+ * A grant resolves the promise natively, before `granted` runs here. So the others may still come in between: the addon
+ * then refuses to cancel the acquire. A grant may also have been made on another thread and not be delivered yet. A
+ * timeout then lets the grant win, because rejecting a lock that is already there helps nobody. Calling the acquire off
+ * gives that lock back, and nobody sees it.
  */
 export class PendingAcquire {
   readonly #core: MutexCore
@@ -128,7 +128,7 @@ export class PendingAcquire {
     try {
       this.#waiting.signal?.removeEventListener('abort', this.#onAbort)
     } catch {
-      // An odd signal. Its listener finds nothing to call off any more.
+      // A signal that is not Node's may throw. Its listener then stays, but finds nothing to cancel.
     }
   }
 }

@@ -1,4 +1,4 @@
-// Linux and macOS: a mutex is a file, and its failures are errno's.
+// Linux and macOS: a mutex is a file, and its failures are errno values.
 import os from 'node:os'
 import path from 'node:path'
 import { getSystemErrorName } from 'node:util'
@@ -8,7 +8,7 @@ import { encodeMutexName, FILE_PREFIX, type ParsedName } from './mutex-name.ts'
 import type { LockHome, MutexLocation, MutexPlatform } from './mutex-platform.ts'
 import { privateMountOf } from './private-mount.ts'
 
-export const ELSEWHERE = 'or choose another directory by OS_MUTEX_DIR or the option "directory"'
+const ELSEWHERE = 'or choose another directory with OS_MUTEX_DIR or the option "directory"'
 
 function locate({ scope, base }: ParsedName, { directory }: LockHome): MutexLocation {
   const fileName = FILE_PREFIX + encodeMutexName(base)
@@ -29,7 +29,7 @@ function explain(what: string, failure: NativeFailure): MutexError {
     case 'hardLinked':
       return new MutexError(
         'ERR_MUTEX_LOCK_FILE',
-        `${what}${failure.path} is in the way of the lock file: it has a second name (hard link) and holds something else than a lock file does, so writing to it could damage somebody's data. Find its other name (find -samefile) and whose it is. Until that is known, use another mutex name, ${ELSEWHERE}.`,
+        `${what}${failure.path} is in the way of the lock file: it has a second name (hard link), and its content is not that of a lock file, so writing to it could damage somebody's data. Find its other name (find -samefile) and its owner. Until that is known, use another mutex name, ${ELSEWHERE}.`,
         cause,
       )
     case 'foreignDirectory':
@@ -71,7 +71,7 @@ function fromErrno(what: string, failure: NativeFailure): MutexError {
     case os.constants.errno.ENOTDIR:
       return new MutexError(
         'ERR_MUTEX_LOCK_FILE',
-        `${what}${told}: a file or link stands where its directory should be. Create it elsewhere, ${ELSEWHERE}.`,
+        `${what}${told}: a file or link stands where its directory should be. Remove that file or link, ${ELSEWHERE}.`,
         cause,
       )
     default:
@@ -88,7 +88,7 @@ function remedyFor(errno: number): string {
     case os.constants.errno.EDQUOT:
       return `Make room on that disk (bytes or inodes), ${ELSEWHERE}.`
     case os.constants.errno.EAGAIN:
-      return 'The system gives no more threads or locks now: end some, or raise the limit of processes (ulimit -u).'
+      return 'The system has no more threads or locks available: end some processes, or raise the limit of processes (ulimit -u).'
     default:
       return ''
   }
@@ -100,8 +100,8 @@ function warningOf(directory: string): { code: string; message: string } | undef
     return {
       code: 'OS_MUTEX_UNSAFE_FILE_SYSTEM',
       message:
-        `Mutexes in ${directory} lie on ${fileSystem}, where flock may not exclude processes on other machines, or at all. ` +
-        'Choose a local directory by OS_MUTEX_DIR or the option "directory".',
+        `Mutexes in ${directory} are on ${fileSystem}, where flock may not exclude processes on other machines, or may not exclude any. ` +
+        'Choose a local directory with OS_MUTEX_DIR or the option "directory".',
     }
   }
   const owner = privateMountOf(directory)
@@ -109,8 +109,8 @@ function warningOf(directory: string): { code: string; message: string } | undef
   return {
     code: 'OS_MUTEX_PRIVATE_DIRECTORY',
     message:
-      `Mutexes in ${directory} exclude nobody outside: this directory is private to ${owner}, in which this process runs. To share mutexes ` +
-      'with other processes, choose a directory that all of them see, such as one in /run or /var/lib, by OS_MUTEX_DIR or the option "directory".',
+      `Mutexes in ${directory} exclude no process outside: ${directory} is private to ${owner}, and this process runs inside it. To share ` +
+      'mutexes with other processes, choose a directory that all of them see, such as one in /run or /var/lib, with OS_MUTEX_DIR or the option "directory".',
   }
 }
 

@@ -1,4 +1,4 @@
-// Who holds a mutex now. The kernel's word comes first: anybody who may lock may also write into the record.
+// Who holds a mutex now. The kernel is believed before the record: anybody who may lock may also write the record.
 import { addon } from './addon.ts'
 import { type OwnerInfo, parseOwnerRecord } from './owner-info.ts'
 import { currentProcess, isRunning } from './process-identity.ts'
@@ -9,19 +9,19 @@ export interface SeenOwner {
   readonly recordIsOwners: boolean
   /** JSON, or anything else. */
   readonly record: string
-  /** By the kernel's word, in this process's pid namespace. 0: it names nobody. */
+  /** The owner as the kernel reports it, in this process's pid namespace. 0: the kernel names nobody. */
   readonly kernelPid: number
 }
 
-/** The owner, as far as it can be told. `undefined`: the mutex is held, and nobody says by whom. */
+/** The owner, as far as it is known. `undefined`: the mutex is held by an unknown owner. */
 export function presentOwner({ recordIsOwners, record, kernelPid }: SeenOwner): OwnerInfo | undefined {
   const recorded = recordIsOwners ? parseOwnerRecord(record) : undefined
   return kernelPid === 0 ? ofRecord(recorded) : ofKernel(kernelPid, recorded)
 }
 
 /**
- * Nobody but the record names the owner. A dead one has left it behind, and somebody without a record holds the mutex
- * now.
+ * Only the record names an owner. If that process is dead, it left the record behind, and somebody without a record
+ * holds the mutex now.
  */
 function ofRecord(recorded: OwnerInfo | undefined): OwnerInfo | undefined {
   if (recorded === undefined) return undefined
@@ -32,11 +32,11 @@ function ofRecord(recorded: OwnerInfo | undefined): OwnerInfo | undefined {
   return { ...recorded, confirmed: false }
 }
 
-/** The pid is the kernel's. The record's words are the owner's if the record names that very process. */
+/** The pid comes from the kernel. The rest of the record counts only if the record names that same process. */
 function ofKernel(kernelPid: number, recorded: OwnerInfo | undefined): OwnerInfo {
   const self = currentProcess()
   const behind = kernelPid === self.pid ? self : addon.processBehind(kernelPid)
-  // The process that took the lock has ended. A program that it started, and that has the file open, keeps it.
+  // The process that took the lock has ended. A program that it started still has the file open, and so keeps the lock.
   if (behind === undefined) return { pid: kernelPid, confirmed: false }
   if (recorded === undefined || contradicts(recorded, kernelPid, behind)) return { pid: kernelPid, confirmed: true }
   const isSame = behind.pid === recorded.pid && behind.processStart === recorded.processStart
@@ -49,8 +49,8 @@ function ofKernel(kernelPid: number, recorded: OwnerInfo | undefined): OwnerInfo
 }
 
 /**
- * Whether the record names another process than the one that the kernel calls `kernelPid`. What is not known
- * contradicts nothing.
+ * Whether the record names another process than the one that the kernel calls `kernelPid`. Unknown fields contradict
+ * nothing.
  */
 function contradicts(
   recorded: OwnerInfo,
@@ -58,7 +58,7 @@ function contradicts(
   behind: { readonly pid?: number; readonly processStart?: number; readonly pidSpace?: number },
 ): boolean {
   const self = currentProcess()
-  // How a process in this very pid namespace identifies itself, whether or not more of it is told.
+  // A process in this same pid namespace has the same pid for itself, even if the system reports nothing more of it.
   const pid = behind.pid ?? (recorded.pidSpace === self.pidSpace ? kernelPid : undefined)
   return (
     differ(recorded.pid, pid) ||

@@ -1,6 +1,6 @@
 // Whether a directory that looks shared is private to some processes: /tmp of a systemd service with PrivateTmp=yes
-// (systemd.exec(5)), of a login with pam_namespace(8), of a snap. Each of them mounts a folder of its own over /tmp,
-// and what it is shows in the mount's root. A private tmpfs does not differ from any other.
+// (systemd.exec(5)), of a login with pam_namespace(8), of a snap. Each of them mounts its own folder over /tmp, and the
+// mount's root shows which of them it is. A private tmpfs looks like any other.
 import { readFileSync } from 'node:fs'
 
 const kinds: readonly (readonly [root: RegExp, owner: string])[] = [
@@ -9,7 +9,7 @@ const kinds: readonly (readonly [root: RegExp, owner: string])[] = [
   [/\/[^/]*(?:\.inst|-inst|tmp-inst)\//, 'a login session with pam_namespace'],
 ]
 
-/** Whose the directory is alone, or undefined. `mountinfo`: the text of `/proc/self/mountinfo`, as in proc(5). */
+/** What the directory is private to, or undefined. `mountinfo`: the text of `/proc/self/mountinfo`, as in proc(5). */
 export function privateMount(directory: string, mountinfo: string): string | undefined {
   let found: { point: string; root: string } | undefined
   for (const line of mountinfo.split('\n')) {
@@ -22,7 +22,7 @@ export function privateMount(directory: string, mountinfo: string): string | und
   return kinds.find(([root]) => root.test(`${found?.root}/`))?.[1]
 }
 
-/** As `/proc/self/mountinfo` of this process says. Undefined as well where there is none. */
+/** Asks this process's `/proc/self/mountinfo`. Undefined also where there is none. */
 export function privateMountOf(directory: string): string | undefined {
   try {
     return privateMount(directory, readFileSync('/proc/self/mountinfo', 'utf8'))

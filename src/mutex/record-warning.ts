@@ -1,4 +1,4 @@
-// A mutex whose owner records can't be kept locks as well as any other.
+// Warns of owner records that can't be kept. Locking does not depend on them.
 import path from 'node:path'
 import type { NativeFailure } from './addon.ts'
 import { platform } from './platform.ts'
@@ -12,9 +12,9 @@ function reason({ kind, syscall, errno, path }: NativeFailure): string {
     case 'notRegularFile':
       return `${path} is a link, directory or device`
     case 'hardLinked':
-      return `${path} has a second name (hard link) and holds what no mutex wrote`
+      return `${path} has a second name (hard link) and holds something other than a record`
     case 'foreignDirectory':
-      return 'it is a link or no directory, or it became one meanwhile'
+      return 'it is, or has become, a link or something other than a directory'
     case 'system':
       return `${syscall} failed with ${platform.errorName(errno)}`
   }
@@ -32,9 +32,9 @@ export function warnUnrecorded(failure: NativeFailure): void {
   if (warned.has(directory)) return
   warned.add(directory)
   process.emitWarning(
-    `Owner records can't be kept in ${directory}: ${reason(failure)}. Locking works, but waiters do not learn who holds a mutex and how ` +
+    `Owner records can't be kept in ${directory}: ${reason(failure)}. Locking works, but waiters can't see who holds a mutex or how ` +
       'far its work is, and the next owner may not learn that the previous one ended without releasing ("abandoned"). ' +
-      `${remedy(failure)}, or choose a local directory by OS_MUTEX_DIR or the option "directory" in all programs that share the mutex.`,
+      `${remedy(failure)}, or choose a local directory with OS_MUTEX_DIR or the option "directory" in all programs that share the mutex.`,
     { type: 'MutexWarning', code: 'OS_MUTEX_NO_RECORD' },
   )
 }

@@ -1,9 +1,9 @@
-// What there is of a held lock apart from its object, and so outlives it. A lock's object may be garbage collected, and
-// its lock stays held: to lose exclusion would be the worse failure.
+// A tenure is the part of a held lock that outlives the lock's object. If that object is garbage collected, the lock
+// stays held: losing exclusion would be the worse failure.
 //
-// A FinalizationRegistry costs too much to enter and leave at every acquire. So it watches a leash instead: a small
-// object that the lock alone holds on to while it is held, and that goes back to its mutex, for the next lock, at the
-// release. A leash that is collected while its tenure is in force was the one of a collected lock.
+// Entering and leaving a FinalizationRegistry at every acquire costs too much. So the registry watches a leash instead:
+// a small object that only the lock refers to while it is held, and that goes back to its mutex at the release, for the
+// next lock. If a leash is collected while its tenure is in force, its lock was collected.
 import type { Hold, NativeMutex } from './addon.ts'
 import { MutexLostError } from './errors.ts'
 import { notify } from './telemetry.ts'
@@ -45,14 +45,14 @@ export class Tenure {
     return this.#controller.signal
   }
 
-  /** Looks whether the lock is still its owner's. */
+  /** Checks whether the lock is lost, and reports the loss once. */
   look(): void {
     if (this.hold === 0 || this.#lost !== undefined || !this.native.isLost(this.hold)) return
     const { mutexName, path, purpose } = this
     this.#lost = lostError(mutexName, path)
     notify('lost', () => ({ mutex: mutexName, path, ...(purpose === undefined ? {} : { purpose }) }))
     if (this.#controller === undefined) {
-      process.emitWarning(`${this.#lost.message} Listen to "lock.lost" to be told in time.`, {
+      process.emitWarning(`${this.#lost.message} Listen to "lock.lost" to be notified in time.`, {
         type: 'MutexWarning',
         code: 'OS_MUTEX_LOST',
       })
@@ -73,7 +73,7 @@ export class Leash {
   }
 }
 
-/** More than a mutex needs, unless a crowd waits for it: then the rest goes with the crowd. */
+/** More than a mutex needs, unless many wait for it. Leashes beyond this go to the garbage collector. */
 const MOST_FREE = 4
 
 /** The leashes of one mutex. */
@@ -100,18 +100,18 @@ export class Leashes {
     if (this.#free.length < MOST_FREE) this.#free.push(leash)
   }
 
-  /** The lock that this tenure is of was acquired. */
+  /** The lock of this tenure was acquired. */
   began(tenure: Tenure): void {
     this.#latest = tenure
   }
 
-  /** Looks whether the lock that is held is still its owner's. */
+  /** Checks whether the latest lock is lost. */
   look(): void {
     this.#latest?.look()
   }
 }
 
-/** Those of all mutexes of this thread, in force or not. Keeps alive what a collected lock holds. */
+/** The tenures of all mutexes of this thread, in force or not. Keeps alive what a collected lock holds. */
 export const tenures = new Set<Tenure>()
 
 const collected = new FinalizationRegistry<Tenure>((tenure) => {

@@ -24,8 +24,8 @@ export function timeoutError(mutexName: string, timeoutMs: number, { held, owner
 export function describeHolder({ held, owner }: HeldState, option: string): string {
   if (!held) {
     return (
-      'It was free again when its owner was asked for: others were in line, or it was released a moment too late. ' +
-      `Try again, or wait longer (${option}).`
+      'It was free again when its owner was looked up: other acquires were queued before this one, or it was released ' +
+      `just too late. Try again, or wait longer (${option}).`
     )
   }
   return `It is held by ${describeOwner(owner)}. ${nextStep(owner, option)}`
@@ -33,13 +33,13 @@ export function describeHolder({ held, owner }: HeldState, option: string): stri
 
 function nextStep(owner: OwnerInfo | undefined, option: string): string {
   const longer = `Wait longer (${option})`
-  if (owner === undefined) return `${longer}, or find the program that holds it and end that.`
+  if (owner === undefined) return `${longer}, or find the program that holds it and end it.`
   const isOurs = isThisProcess(owner)
   if (owner.collected) {
     const keep = 'keep a reference to each lock and release it, for example by "await using" or withLock()'
     return isOurs ? `Restart this process, and ${keep}.` : `End that process; in its code, ${keep}.`
   }
-  if (isOurs) return `${longer}, or let this process finish that work first: a mutex is not reentrant.`
-  if (owner.confirmed === false) return `${longer}, or end that process, once you have checked that it is the one.`
+  if (isOurs) return `${longer}, or let this process finish its work first: a mutex is not reentrant.`
+  if (owner.confirmed === false) return `${longer}, or end that process after checking that it is the right one.`
   return `${longer}, or end that process.`
 }

@@ -3,7 +3,7 @@ import { clearInterval, setInterval } from 'node:timers'
 import { addon } from './addon.ts'
 import { tenures } from './tenure.ts'
 
-/** Unused mutexes give back their descriptors after one to two of these. Within one, a held lock gets its first care. */
+/** Unused mutexes close their descriptors after one to two of these. Within one, a held lock gets its first care. */
 const REST_INTERVAL_MS = 2_000
 /** The shortest age at which a system's own cleaner removes files in `/tmp` is three days (macOS). */
 const CARE_INTERVAL_MS = 600_000

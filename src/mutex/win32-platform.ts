@@ -1,5 +1,4 @@
-// Windows: a mutex is an object of the kernel, beside which a file holds the owner's record. Failures are Win32 error
-// codes.
+// Windows: a mutex is a kernel object, and a file beside it holds the owner's record. Failures are Win32 error codes.
 import { createHash } from 'node:crypto'
 import path from 'node:path'
 import { addon, type NativeFailure } from './addon.ts'
@@ -7,12 +6,12 @@ import { MutexAccessError, MutexArgumentError, MutexError } from './errors.ts'
 import { encodeMutexName, FILE_PREFIX, type ParsedName } from './mutex-name.ts'
 import type { LockHome, MutexLocation, MutexPlatform } from './mutex-platform.ts'
 
-/** What Windows itself keeps in the directories of named objects, and our own hashed names. */
+/** Names that Windows itself uses in the directories of named objects, and our own hashed names. */
 const RESERVED = /^(global|local|session|restricted|appcontainernamedobjects|os-mutex-[0-9a-f]{64})$/i
 
 /**
- * Session 0 has services, scheduled tasks and CI agents in it. Its own names are the machine's names, so `Local\\x` is
- * the very mutex that `Global\\x` is: "Service applications use the global namespace by default".
+ * Services, scheduled tasks and CI agents run in session 0. Its session names are the global names, so `Local\x` is the
+ * same mutex as `Global\x`: "Service applications use the global namespace by default".
  * https://learn.microsoft.com/windows/win32/termserv/kernel-object-namespaces
  */
 function resolved(name: ParsedName, sessionId: number): ParsedName {
@@ -20,12 +19,12 @@ function resolved(name: ParsedName, sessionId: number): ParsedName {
 }
 
 /**
- * The name that the kernel knows. In the default home it is the very name that was given, so that any program that
- * calls CreateMutex with it takes part. Each other home has mutexes of its own.
+ * The mutex's name in the kernel. In the default home it is exactly the given name, so that any program that calls
+ * CreateMutex with it takes part. Every other home has its own mutexes.
  */
 function objectName({ scope, base }: ParsedName, home: LockHome, sessionId: number): string {
-  // A name without a prefix is this session's. To add one could make it longer than MAX_PATH, so there is none where
-  // none is needed.
+  // A name without a prefix belongs to this session. A prefix could make it longer than MAX_PATH, so it is added only
+  // where it is needed.
   const prefix = scope === 'global' && sessionId !== 0 ? 'Global\\' : ''
   if (home.isDefault && !RESERVED.test(base)) return prefix + base
   const inHome = `${home.isDefault ? '' : home.directory.toLowerCase()}\0${base}`
@@ -63,7 +62,7 @@ function explain(what: string, failure: NativeFailure): MutexError | TypeError {
   if (/^(Nt)?Create(File|Directory)$/.test(failure.syscall)) {
     return new MutexError(
       'ERR_MUTEX_LOCK_FILE',
-      `${what}${told} on ${failure.path}: its directory does not exist. Create it, or choose another directory by OS_MUTEX_DIR or the option "directory".`,
+      `${what}${told} on ${failure.path}: its directory does not exist. Create it, or choose another directory with OS_MUTEX_DIR or the option "directory".`,
       cause,
     )
   }
@@ -96,6 +95,6 @@ export const win32Platform: MutexPlatform = {
   locate: (name, home) => locateInSession(name, home, addon.localScopeId()),
   errorName,
   explain,
-  // The lock is no file. Records on a network drive are refused one by one (native/win32/record_file.cc).
+  // The lock is not a file. Records on a network drive are refused one by one (native/win32/record_file.cc).
   warningOf: () => undefined,
 }

@@ -101,7 +101,10 @@ test('a misspelt option of the gate is refused, with the name that was probably 
     const call = calls.find((one) => one.what === what)
     assert.ok(call)
     const message = await refusal(call, { [wrong]: 1 })
-    assert.ok(message?.startsWith(`${what} has no option "${wrong}". Did you mean "${meant}"? It knows: `), message)
+    assert.ok(
+      message?.startsWith(`${what} has no option "${wrong}". Did you mean "${meant}"? Known options: `),
+      message,
+    )
   }
   await assert.rejects(gate.ensureModel({ uri: modelPath } as never), {
     code: 'ERR_MODEL_INVALID_SOURCE',

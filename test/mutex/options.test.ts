@@ -115,7 +115,10 @@ test('a misspelt option is refused by every call, with the name that was probabl
     assert.ok(asked.length > 0, what)
     for (const call of asked) {
       const message = await refusal(call, { [wrong]: 100 })
-      assert.ok(message?.startsWith(`${what} has no option "${wrong}". Did you mean "${meant}"? It knows: `), message)
+      assert.ok(
+        message?.startsWith(`${what} has no option "${wrong}". Did you mean "${meant}"? Known options: `),
+        message,
+      )
     }
   }
 })
@@ -125,10 +128,10 @@ test(
   bounded,
   async () => {
     assert.throws(() => taken.tryAcquire({ timeoutMs: 100 } as object), {
-      message: 'tryAcquire() has no option "timeoutMs". It knows: purpose',
+      message: 'tryAcquire() has no option "timeoutMs". Known options: purpose',
     })
     assert.throws(() => taken.acquireSync({ signal: new AbortController().signal } as object), {
-      message: 'acquireSync() has no option "signal". It knows: timeoutMs, purpose, onWait',
+      message: 'acquireSync() has no option "signal". Known options: timeoutMs, purpose, onWait',
     })
     await assert.rejects(taken.acquire(['timeoutMs', 100] as object), { message: /must be an object, not an array/ })
   },

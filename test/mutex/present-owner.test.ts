@@ -148,7 +148,7 @@ test(
     assert.deepEqual([seen?.pid, seen?.confirmed], [owner.pid, false])
     assert.deepEqual([seen?.purpose, seen?.progress?.done], ['download phi-3', 7])
     await assert.rejects(inside.acquire(name, { timeoutMs: 0 }).lock, {
-      message: /by its own record\) since .*, or end that process, once you have checked that it is the one\.$/,
+      message: /according to its own record\) since .*, or end that process after checking that it is the right one\.$/,
     })
     await lock.release()
     assert.deepEqual(await inside.query(name), { held: false })

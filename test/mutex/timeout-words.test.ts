@@ -18,7 +18,7 @@ async function timedOut(mutex: NamedMutex): Promise<MutexTimeoutError> {
   )
 }
 
-test('a lock of this very thread is named as such, with what ends the wait', async () => {
+test('a lock of this thread is named as such, with what ends the wait', async () => {
   await using folder = new LockFolder()
   const mutex = folder.mutex(name, { app: 'another name' })
   using lock = mutex.tryAcquire({ purpose: 'first' })
@@ -27,9 +27,9 @@ test('a lock of this very thread is named as such, with what ends the wait', asy
   assert.match(
     error.message,
     new RegExp(
-      `^Mutex "Global\\\\\\\\words" was not free within 0 ms\\. It is held by this very process \\(pid ${process.pid}, this very thread\\) ` +
+      `^Mutex "Global\\\\\\\\words" was not free within 0 ms\\. It is held by this process \\(pid ${process.pid}, this thread\\) ` +
         `since ${iso}, doing "first", at 4 of 10 files\\. ` +
-        'Wait longer \\(timeoutMs\\), or let this process finish that work first: a mutex is not reentrant\\.$',
+        'Wait longer \\(timeoutMs\\), or let this process finish its work first: a mutex is not reentrant\\.$',
     ),
   )
   assert.equal(error.held, true)
@@ -43,12 +43,12 @@ test('a lock of another thread of this process is named with its thread, on both
   const { threadId } = mutex.query().owner ?? assert.fail()
   assert.match(
     (await timedOut(mutex)).message,
-    new RegExp(`by this very process \\(pid ${process.pid}, worker thread ${threadId}\\)`),
+    new RegExp(`by this process \\(pid ${process.pid}, worker thread ${threadId}\\)`),
   )
   await theirs.release()
   using _ = mutex.tryAcquire()
   await assert.rejects(thread.acquire(name, { timeoutMs: 0 }).lock, {
-    message: new RegExp(`by this very process \\(pid ${process.pid}, the main thread\\)`),
+    message: new RegExp(`by this process \\(pid ${process.pid}, the main thread\\)`),
   })
 })
 
@@ -86,12 +86,12 @@ test("an owner whose lock was garbage collected is told of, with this process's 
   }
 })
 
-test('a mutex that nobody holds by the time its owner is asked for is not said to be held by a stranger', () => {
+test('a mutex that nobody holds by the time its owner is looked up is not said to be held by a stranger', () => {
   const error = timeoutError('x', 50, { held: false })
   assert.equal(
     error.message,
-    'Mutex "x" was not free within 50 ms. It was free again when its owner was asked for: others were in line, or it was released a ' +
-      'moment too late. Try again, or wait longer (timeoutMs).',
+    'Mutex "x" was not free within 50 ms. It was free again when its owner was looked up: other acquires were queued ' +
+      'before this one, or it was released just too late. Try again, or wait longer (timeoutMs).',
   )
   assert.deepEqual([error.held, error.owner, error.timeoutMs, error.mutexName], [false, undefined, 50, 'x'])
 })
@@ -102,8 +102,7 @@ test('acquireAll says it of the mutex that it stopped at, with its own limit', a
   using _ = second.tryAcquire({ purpose: 'in the way' })
   await assert.rejects(acquireAll([first, second], { timeoutMs: 20 }), {
     held: true,
-    message:
-      /^Mutex "Global\\\\b" was not free within 20 ms\. It is held by this very process .*doing "in the way"\. Wait/,
+    message: /^Mutex "Global\\\\b" was not free within 20 ms\. It is held by this process .*doing "in the way"\. Wait/,
   })
 })
 
@@ -111,12 +110,12 @@ test('an owner without a record, or known by its record only, gets the advice th
   assert.equal(
     describeHolder({ held: true }, 'loadTimeoutMs'),
     'It is held by an owner that could not be identified (perhaps another program). ' +
-      'Wait longer (loadTimeoutMs), or find the program that holds it and end that.',
+      'Wait longer (loadTimeoutMs), or find the program that holds it and end it.',
   )
   assert.equal(
     describeHolder({ held: true, owner: { pid: 12, app: 'x', host: 'a', threadId: 3, confirmed: false } }, 'timeoutMs'),
-    'It is held by "x" (pid 12, host a, worker thread 3, by its own record). ' +
-      'Wait longer (timeoutMs), or end that process, once you have checked that it is the one.',
+    'It is held by "x" (pid 12, host a, worker thread 3, according to its own record). ' +
+      'Wait longer (timeoutMs), or end that process after checking that it is the right one.',
   )
 })
 
@@ -127,6 +126,6 @@ test('a record that only shares the pid with this process is not called this pro
     { pid: process.pid, processStart: 1, bootId: 'x', confirmed: false },
     { pid: process.pid, pidSpace: 1, confirmed: true },
   ]
-  for (const owner of namesakes) assert.doesNotMatch(describeOwner(owner), /this very/)
-  assert.match(describeOwner({ pid: process.pid, confirmed: true }), /^this very process \(pid \d+\)$/)
+  for (const owner of namesakes) assert.doesNotMatch(describeOwner(owner), /this (process|thread)/)
+  assert.match(describeOwner({ pid: process.pid, confirmed: true }), /^this process \(pid \d+\)$/)
 })

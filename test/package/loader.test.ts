@@ -114,7 +114,7 @@ test('a package without any addon says so, where it looked, and how to build one
     platform,
     join(project.package, 'build', 'Release'),
     join(project.package, 'prebuilds', platform),
-    'has none at all',
+    'has no folders',
     'prebuilds/ is empty or was left out',
     `at v${version}, run "npm run build"`,
   )

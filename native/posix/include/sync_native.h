@@ -1,4 +1,4 @@
-// For sync.h, whose classes can't be copied. None of these calls fails as they are used there.
+// For sync.h, whose classes can't be copied. Used as they are there, none of these calls fails.
 #pragma once
 
 #include <pthread.h>
