@@ -96,12 +96,7 @@ async function check(kind, { flags, library, faults, options, run }) {
   const faulty = compileFaulty(stage, flags)
   const silent = faults.filter((fault) => !tells(faulty, fault, options(path.join(logs, 'faulty')), logs))
   if (silent.length > 0) return silent.map((fault) => `the sanitizer says nothing of a planted ${fault}`)
-  const env = {
-    ...process.env,
-    ...outside(stage),
-    LD_PRELOAD: preload,
-    OS_MUTEX_TEST_WORKERS: process.env.OS_MUTEX_TEST_WORKERS ?? '60',
-  }
+  const env = { ...process.env, ...outside(stage), LD_PRELOAD: preload }
   const problems = await run(stage, (file) => ({
     ...env,
     ...options(path.join(logs, 'report'), memoryIsCounted[file]),

@@ -1,5 +1,5 @@
-// The suites of the tests. A suite is the test files that lie in its folders of test/, not in folders below them. The storms and the
-// demo are in none: they test this machine alone.
+// The suites of the tests. A suite is the test files that lie in its folders of test/, not in folders below them. The storms and the tests
+// of the tools are in none: they test this machine alone.
 import { readdirSync } from 'node:fs'
 import path from 'node:path'
 import { root } from './setup.mjs'
@@ -9,6 +9,9 @@ export const suites = {
   gate: ['gate', 'download'],
   faults: ['download/faults'],
 }
+
+/** What `npm test` leaves to `npm run test:tools`: the demo, and whether storms and scripts can fail. */
+export const tools = ['tools']
 
 /** All test files, as they are found in out/test: `mutex/crash.test.js`. The sources say which, for out/ may hold older ones. */
 export function testFiles() {

@@ -62,8 +62,7 @@ async function runFile(target, { command, env }, folder, file) {
   const output = openSync(log, 'w') // Wine takes no pipe
   const child = spawn(program, [...before, ...args], {
     cwd: folder,
-    // A fifth of the worker threads that `npm test` starts.
-    env: { ...env, OS_MUTEX_TEST_RESULTS: told, OS_MUTEX_TEST_WORKERS: '100' },
+    env: { ...env, OS_MUTEX_TEST_RESULTS: told },
     stdio: ['ignore', output, output],
     detached: true, // a process group, which can be ended as a whole
   })

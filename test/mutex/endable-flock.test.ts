@@ -6,7 +6,7 @@ import { mkdtempSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
-import { compileWaits, ifCompilable, kinds, runScenario } from '../support/endable-flock/compile.ts'
+import { compileWaits, ifCompilable, kinds, runScenario, type Wait } from '../support/endable-flock/compile.ts'
 
 const promises = {
   'release-by-call': 'a wait gets the lock when its owner unlocks, on whichever thread',
@@ -23,20 +23,20 @@ const promises = {
 
 if (ifCompilable.skip !== undefined) test('waits by the sources of the addon', ifCompilable)
 
+let folder = ''
+let programs: Readonly<Record<Wait, string>>
+before(() => {
+  folder = realpathSync(mkdtempSync(join(tmpdir(), 'os-mutex-test-')))
+  if (ifCompilable.skip === undefined) programs = compileWaits(folder)
+})
+after(() => rmSync(folder, { recursive: true, force: true }))
+
 for (const kind of ifCompilable.skip === undefined ? kinds : []) {
   const standsIn = kind === process.platform ? '' : ', with a stand-in for its kernel'
   suite(`the wait of ${kind}${standsIn}`, () => {
-    let folder = ''
-    let program = ''
-    before(() => {
-      folder = realpathSync(mkdtempSync(join(tmpdir(), 'os-mutex-test-')))
-      program = compileWaits(kind, folder)
-    })
-    after(() => rmSync(folder, { recursive: true, force: true }))
-
     for (const [scenario, promise] of Object.entries(promises)) {
       test(promise, async () => {
-        await runScenario(program, scenario, join(folder, scenario))
+        await runScenario(programs[kind], scenario, join(folder, scenario))
       })
     }
 
@@ -45,12 +45,12 @@ for (const kind of ifCompilable.skip === undefined ? kinds : []) {
         linux: needsUnwinder() ? 'dlopen("libgcc_s.so.1"): EMFILE' : ': Success',
         darwin: 'kqueue: EMFILE',
       }
-      const said = await runScenario(program, 'no-descriptors', join(folder, 'no-descriptors'))
+      const said = await runScenario(programs[kind], 'no-descriptors', join(folder, 'no-descriptors'))
       assert.ok(said.endsWith(missing[kind]), said)
     })
 
     test('no signal ends a wait: no call that sends one is in the program', () => {
-      const undefinedSymbols = execFileSync('nm', ['-u', program], { encoding: 'utf8' })
+      const undefinedSymbols = execFileSync('nm', ['-u', programs[kind]], { encoding: 'utf8' })
       const calls = undefinedSymbols.match(/\b_?(pthread_kill|tgkill|signal|sigqueue|pthread_sigqueue)\b/g)
       assert.equal(calls, null)
     })

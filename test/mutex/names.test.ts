@@ -251,7 +251,9 @@ test('every UTF-16 unit is a name of its own, also on a file system that folds c
   for (let unit = 1; unit <= 0xffff; unit++) {
     if (unit === 0x5c) continue
     const char = String.fromCharCode(unit)
-    for (const name of [char, `ab${char}`, `${char}1`]) {
+    // What comes before or after a unit matters to ASCII's alone, and to those that join what they stand beside.
+    const isTriedBeside = unit < 0x600 || unit >= 0xd7f0
+    for (const name of isTriedBeside ? [char, `ab${char}`, `${char}1`] : [`ab${char}`]) {
       names++
       files.add(folded(fileOf(`Global\\${name}`)))
     }

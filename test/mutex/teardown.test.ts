@@ -160,13 +160,13 @@ test('a process whose main thread does not use mutexes can end workers that do',
 })
 
 test(
-  '200 workers that come and go over shared mutexes leave no descriptor and no thread behind',
+  '60 workers that come and go over shared mutexes leave no descriptor and no thread behind',
   ifCountable,
   async () => {
     await using folder = new LockFolder()
     const names = Array.from({ length: 5 }, () => folder.uniqueName())
     let before = { handles: 0, threads: 0 }
-    for (let batch = 0; batch < 21; batch++) {
+    for (let batch = 0; batch < 7; batch++) {
       if (batch === 1) before = resources() // after a first round for warming up
       const parties = await Promise.all(Array.from({ length: 10 }, () => folder.thread()))
       const work = parties.map((party, index) =>

@@ -20,6 +20,7 @@ interface Scripts {
   readGyp(file: string, os: string): Record<'sources' | 'defines', string[]>
   writeSums(root: string, sums: Map<string, string>): void
   sha256(bytes: Buffer): string
+  problemsOfPrebuilds(root: string): string[]
 }
 
 async function load<Name extends keyof Scripts>(module: string, name: Name): Promise<Scripts[Name]> {
@@ -35,9 +36,6 @@ class Checkout implements Disposable {
     const copied = ['native', 'binding.gyp', 'package.json', 'package-lock.json', 'tsconfig.json', 'scripts', 'src']
     for (const name of copied) cpSync(join(root, name), join(checkout.path, name), { recursive: true })
     symlinkSync(join(root, 'node_modules'), join(checkout.path, 'node_modules'), 'junction')
-    // Not the folder of this checkout, which is being built while others test.
-    const tsc = join(root, 'node_modules/typescript/bin/tsc')
-    spawnSync(process.execPath, [tsc, '-p', join(checkout.path, 'tsconfig.json')])
     const sha256 = await load('sums', 'sha256')
     const sums = new Map<string, string>()
     for (const { file } of await load('targets', 'targets')) {
@@ -54,6 +52,18 @@ class Checkout implements Disposable {
     return join(this.path, 'prebuilds', addon)
   }
 
+  /** What is wrong with the addons alone, which is told at once: for all of `refusal`, TypeScript compiles the sources. */
+  async problemsOfAddons(): Promise<string> {
+    return (await load('sums', 'problemsOfPrebuilds'))(this.path).join('\n')
+  }
+
+  /** `dist`, from these sources. That of the whole checkout may be in the middle of a build. */
+  compile(): void {
+    const tsc = join(root, 'node_modules/typescript/bin/tsc')
+    const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', join(this.path, 'tsconfig.json')])
+    assert.equal(status, 0, `${stdout}`)
+  }
+
   /** What `npm pack` runs first. Undefined: it lets the package pass. */
   refusal(): string | undefined {
     const { scripts } = JSON.parse(readFileSync(join(this.path, 'package.json'), 'utf8'))
@@ -68,57 +78,58 @@ class Checkout implements Disposable {
   }
 }
 
-test('a package with all addons as they were built may be packed', inCheckout, async () => {
-  using checkout = await Checkout.open()
-  assert.equal(checkout.refusal(), undefined)
-})
+test(
+  'a package as it was built may be packed, and is not with JavaScript of other sources or with altered or stray addons',
+  inCheckout,
+  async () => {
+    using checkout = await Checkout.open()
+    checkout.compile()
+    assert.equal(checkout.refusal(), undefined)
+
+    const [target] = await load('targets', 'targets')
+    assert.ok(target)
+    writeFileSync(checkout.fileOf(target.file), 'altered')
+    writeFileSync(join(checkout.path, 'dist/index.js'), '// altered')
+    writeFileSync(join(checkout.path, 'dist/gone.js'), '')
+    mkdirSync(join(checkout.path, 'prebuilds/linux-mips'))
+    writeFileSync(join(checkout.path, 'prebuilds/linux-mips/os-mutex.node'), '')
+    const refusal = checkout.refusal() ?? ''
+    assert.ok(refusal.includes(`prebuilds/${target.file} is not the file that prebuilds/SHA256SUMS tells of`), refusal)
+    assert.match(refusal, /dist.index\.js is missing or stale. Run: npm run build/)
+    assert.match(refusal, /dist.gone\.js is of no source/)
+    assert.match(refusal, /linux-mips.os-mutex\.node is none of the addons that are shipped/)
+  },
+)
 
 test('a package is not packed with any one of its addons missing or altered', inCheckout, async () => {
   using checkout = await Checkout.open()
   for (const { file } of await load('targets', 'targets')) {
     const bytes = readFileSync(checkout.fileOf(file))
     writeFileSync(checkout.fileOf(file), Buffer.concat([bytes, Buffer.from('!')]))
-    assert.match(
-      checkout.refusal() ?? '',
-      /is not the file that prebuilds.SHA256SUMS tells of. Run: npm run prebuild:all/,
-    )
+    const altered = `prebuilds/${file} is not the file that prebuilds/SHA256SUMS tells of. Run: npm run prebuild:all`
+    assert.equal(await checkout.problemsOfAddons(), altered)
     rmSync(checkout.fileOf(file))
-    const refusal = checkout.refusal() ?? ''
-    assert.ok(refusal.includes(`prebuilds/${file} is missing. Run: npm run prebuild:all`), refusal)
+    assert.equal(await checkout.problemsOfAddons(), `prebuilds/${file} is missing. Run: npm run prebuild:all`)
     writeFileSync(checkout.fileOf(file), bytes)
   }
-  assert.equal(checkout.refusal(), undefined)
+  assert.equal(await checkout.problemsOfAddons(), '')
 })
 
 test('a package is not packed with addons of other sources than its own', inCheckout, async () => {
-  for (const source of ['native/addon.cc', 'binding.gyp', 'scripts/prebuild/compile.mjs']) {
-    using checkout = await Checkout.open()
-    const file = join(checkout.path, source)
-    writeFileSync(file, `${readFileSync(file, 'utf8')}\n`)
-    assert.match(checkout.refusal() ?? '', /prebuilds\/ is stale: .* Run: npm run prebuild:all/, source)
-  }
   using checkout = await Checkout.open()
+  for (const source of ['native/addon.cc', 'binding.gyp', 'scripts/prebuild/compile.mjs']) {
+    const file = join(checkout.path, source)
+    const text = readFileSync(file, 'utf8')
+    writeFileSync(file, `${text}\n`)
+    assert.match(await checkout.problemsOfAddons(), /^prebuilds\/ is stale: .* Run: npm run prebuild:all$/, source)
+    writeFileSync(file, text)
+    assert.equal(await checkout.problemsOfAddons(), '')
+  }
   writeFileSync(join(checkout.path, 'native/one-more.h'), '')
-  assert.match(checkout.refusal() ?? '', /stale/)
+  assert.match(await checkout.problemsOfAddons(), /stale/)
   rmSync(join(checkout.path, 'prebuilds/SHA256SUMS'))
-  assert.match(checkout.refusal() ?? '', /SHA256SUMS is missing/)
+  assert.match(await checkout.problemsOfAddons(), /SHA256SUMS is missing/)
 })
-
-test(
-  'a package is not packed with JavaScript of other sources than its own, nor with a stray addon',
-  inCheckout,
-  async () => {
-    using checkout = await Checkout.open()
-    writeFileSync(join(checkout.path, 'dist/index.js'), '// altered')
-    writeFileSync(join(checkout.path, 'dist/gone.js'), '')
-    mkdirSync(join(checkout.path, 'prebuilds/linux-mips'))
-    writeFileSync(join(checkout.path, 'prebuilds/linux-mips/os-mutex.node'), '')
-    const refusal = checkout.refusal() ?? ''
-    assert.match(refusal, /dist.index\.js is missing or stale. Run: npm run build/)
-    assert.match(refusal, /dist.gone\.js is of no source/)
-    assert.match(refusal, /linux-mips.os-mutex\.node is none of the addons that are shipped/)
-  },
-)
 
 test('prebuilt addons are made from the sources and flags that node-gyp uses', inCheckout, async () => {
   const readGyp = await load('gyp', 'readGyp')

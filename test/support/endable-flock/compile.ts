@@ -1,7 +1,7 @@
 // The program waits.cc, which waits for flocks by the addon's own sources, for each kind of wait that can be had here.
 import { execFile, execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
@@ -23,38 +23,39 @@ export const ifCompilable: { readonly skip?: string } =
       : { skip: 'this copy of the package has no sources' }
 
 const compiler = process.env.CXX ?? (process.platform === 'darwin' ? 'c++' : 'g++')
+const flags = ['-O1', '-Wall', '-Wextra', '-Werror', '-pthread', '-D_GNU_SOURCE']
+const cxxFlags = ['-std=c++17', '-fno-exceptions', '-fasynchronous-unwind-tables', '-I', join(posix, 'include')]
 
-function compile(output: string, args: readonly string[]): void {
-  const common = ['-O1', '-Wall', '-Wextra', '-Werror', '-pthread', '-D_GNU_SOURCE', '-o', output]
-  execFileSync(compiler, [...common, ...args], { cwd: support, stdio: ['ignore', 'inherit', 'inherit'] })
+function compile(args: readonly string[], folder: string): void {
+  execFileSync(compiler, [...flags, ...args], { cwd: folder, stdio: ['ignore', 'inherit', 'inherit'] })
 }
 
-export function compileWaits(kind: Wait, folder: string): string {
-  const output = join(folder, `waits-${kind}`)
-  const isStandIn = kind !== process.platform
+/** The programs of all kinds, by what they have in common. */
+export function compileWaits(folder: string): Readonly<Record<Wait, string>> {
   const { platform } = process
-  const own = [
-    `endable_flock_${kind}.cc`,
-    'flock_waiter.cc',
-    'lock_file.cc',
-    `os_${platform}.cc`,
-    `sync_${platform}.cc`,
+  const own = ['flock_waiter', 'lock_file', `os_${platform}`, `sync_${platform}`]
+  const common = [
+    join(support, 'waits.cc'),
+    ...own.map((source) => join(posix, `${source}.cc`)),
+    join(posix, '../owner_record.cc'),
   ]
-  const sources = [...own, '../owner_record.cc']
-  compile(output, [
-    ...['-std=c++17', '-fno-exceptions', '-fasynchronous-unwind-tables', 'waits.cc'],
-    ...['-I', join(posix, 'include'), ...sources.map((source) => join(posix, source))],
-    ...(isStandIn ? ['-I', 'macos', 'macos/kqueue.cc'] : []),
+  compile([...cxxFlags, '-c', ...common], folder)
+  const objects = common.map((source) => basename(source).replace(/cc$/, 'o'))
+  const programOf = (kind: Wait) => join(folder, `waits-${kind}`)
+  for (const kind of kinds) {
+    const stand = kind === platform ? [] : ['-I', join(support, 'macos'), join(support, 'macos/kqueue.cc')]
+    const source = join(posix, `endable_flock_${kind}.cc`)
     // As in Bun, nothing in this program needs libgcc_s.so.1 before a thread is cancelled.
-    ...(kind === 'linux' ? ['-static-libgcc', '-static-libstdc++', '-ldl'] : []),
-  ])
-  return output
+    const libraries = kind === 'linux' ? ['-static-libgcc', '-static-libstdc++', '-ldl'] : []
+    compile([...cxxFlags, '-o', programOf(kind), ...objects, source, ...stand, ...libraries], folder)
+  }
+  return { linux: programOf('linux'), darwin: programOf('darwin') }
 }
 
 /** A library for LD_PRELOAD: whoever asks for libgcc_s.so.1 is told that it is not there. */
 export function compileWithoutUnwinder(folder: string): string {
   const output = join(folder, 'without-unwinder.so')
-  compile(output, ['-shared', '-fPIC', 'without_unwinder.cc', '-ldl'])
+  compile(['-shared', '-fPIC', '-o', output, join(support, 'without_unwinder.cc'), '-ldl'], folder)
   return output
 }
 
