@@ -93,7 +93,7 @@ export class Lanes {
     } finally {
       clearInterval(timer)
     }
-    if (this.#failure) throw this.#failure.error
+    this.#throwFailure()
   }
 
   #start(lane: Lane, answer?: RemoteFile): void {
@@ -133,8 +133,11 @@ export class Lanes {
   async #receive(lane: Lane, answer: RemoteFile): Promise<void> {
     const { total = Number.POSITIVE_INFINITY, write, writesAtOnce, onReceived, tooLong } = this.#options
     const writes = new Set<Promise<void>>()
+    const discard = () => answer.discard()
+    this.#ending.signal.addEventListener('abort', discard, { once: true })
     try {
       for await (const chunks of answer.body) {
+        this.#throwFailure()
         const bytes = bytesOf(chunks)
         const position = lane.start
         if (position + bytes > total) throw tooLong()
@@ -142,17 +145,32 @@ export class Lanes {
         onReceived(bytes)
         const wanted = Math.max(0, Math.min(bytes, lane.end - position))
         lane.start = position + wanted
-        const writing = write(position, firstOf(chunks, wanted)).finally(() => writes.delete(writing))
+        // Its failure is heard at once, for its lane may have long to wait for the next bytes.
+        const writing = write(position, firstOf(chunks, wanted))
+          .catch((error: unknown) => this.#fail(error))
+          .finally(() => writes.delete(writing))
         writes.add(writing)
         if (writes.size >= writesAtOnce) await Promise.race(writes)
         // Not where the body ends as well: its connection can be used again then.
         if (lane.start >= lane.end && lane.end !== answer.end) break
       }
       await Promise.all(writes)
+      this.#throwFailure()
     } finally {
+      this.#ending.signal.removeEventListener('abort', discard)
       answer.discard()
-      await Promise.allSettled(writes)
+      await Promise.all(writes)
     }
+  }
+
+  /** Ends all lanes: none of them can go on. */
+  #fail(error: unknown): void {
+    this.#failure ??= { error }
+    this.#ending.abort(error)
+  }
+
+  #throwFailure(): void {
+    if (this.#failure) throw this.#failure.error
   }
 
   /** At once, and not a turn later: a lane that fails in between would leave its rest to this one. */
@@ -172,8 +190,7 @@ export class Lanes {
       this.#most = error instanceof UnusableRangeError ? 0 : others
       return
     }
-    this.#failure ??= { error }
-    this.#ending.abort(error)
+    this.#fail(error)
   }
 
   #giveUp(stretch: Extent): void {

@@ -352,6 +352,32 @@ for (const [when, at] of points) {
     },
   )
 }
+fault(
+  'a disk that fills up under several connections that have long to wait for their next bytes',
+  { ...full, segmentedEnds: full.ends, only: 'segmented', servedInMs: 10_000 },
+  async (scene) => {
+    const room = await enter(scene)
+    const download = scene.get()
+    await scene.received(MiB)
+    loseRoom(scene)
+    room.fill()
+    scene.mends.push(() => room.clear())
+    return download
+  },
+)
+for (const connections of [1, 4]) {
+  fault(
+    `what onProgress throws over ${connections} connections that have long to wait`,
+    { ends: 'aborted', segmentedEnds: 'aborted', only: 'segmented', servedInMs: 10_000 },
+    (scene) =>
+      scene.get({
+        connections,
+        onProgress: ({ phase, done }) => {
+          if (phase === 'downloading' && done > MiB) throw scene.reason
+        },
+      }),
+  )
+}
 for (const [when, at] of points.slice(2)) {
   fault(`a disk that fills up ${when}`, { ends: 'right file', skip: noRoom }, async (scene) => {
     const room = await enter(scene)
