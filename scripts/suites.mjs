@@ -10,8 +10,8 @@ export const suites = {
   faults: ['download/faults'],
 }
 
-/** What `npm test` leaves to `npm run test:tools`: the demo, and whether storms and scripts can fail. */
-export const tools = ['tools']
+/** What `npm test` leaves to `npm run test:long`: the storms, the demo, and whether storms and scripts can fail. */
+export const long = ['storm', 'tools']
 
 /** All test files, as they are found in out/test: `mutex/crash.test.js`. The sources say which, for out/ may hold older ones. */
 export function testFiles() {
