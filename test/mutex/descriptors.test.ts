@@ -36,13 +36,17 @@ test('a process whose descriptors are all taken gets one from a mutex that nobod
   await using folder = new LockFolder()
   const said = runWithin(
     128,
-    `import { openSync } from 'node:fs'
+    `import { closeSync, openSync } from 'node:fs'
      import { NamedMutex } from '${index}'
      const mutex = (name) => new NamedMutex(name, { directory: '${folder.path}' })
+     const takeAll = () => { const taken = []; try { for (;;) taken.push(openSync('/dev/null')) } catch {} return taken }
      const held = mutex('held').tryAcquire()
      for (let n = 0; n < 8; n++) mutex('idle ' + n).tryAcquire().release()
-     try { for (;;) openSync('/dev/null') } catch {}
+     const taken = takeAll()
      const one = mutex('one').tryAcquire()
+     for (const descriptor of taken.slice(0, 8)) closeSync(descriptor)
+     for (let n = 8; n < 12; n++) mutex('idle ' + n).tryAcquire().release()
+     takeAll()
      const waiting = mutex('one').acquire({ timeoutMs: 10 }).catch((error) => error.code)
      console.log([one !== null, held.released, await waiting].join())`,
   )
