@@ -41,7 +41,8 @@ export function compileOutside(stage) {
   mkdirSync(folder)
   const program = path.join(folder, 'outside')
   run('gcc', ['-O1', 'scripts/sanitize/outside.c', '-o', program])
-  for (const name of ['flock', 'sh', 'python3', 'mkfifo', 'openssl']) symlinkSync(program, path.join(folder, name))
+  for (const name of ['flock', 'sh', 'bash', 'python3', 'mkfifo', 'openssl'])
+    symlinkSync(program, path.join(folder, name))
   return folder
 }
 

@@ -12,6 +12,7 @@ import { until } from '../support/until.ts'
 
 /** So many worker threads come and go in a round: six of each fate. */
 const workerCount = 6 * fates.length
+/** At most, until one of them leaves little behind. */
 const rounds = 4
 /** So many of them are there at the same time. */
 const laneCount = 4
