@@ -1,9 +1,9 @@
 export type { FetchPolicy } from './download/download.ts'
 export { ModelDownloadError, type ModelDownloadErrorCode } from './download/errors.ts'
+export type { Pruned } from './download/partial/prune.ts'
 export type { DownloadPhase, DownloadProgress } from './download/progress.ts'
-export type { Pruned } from './download/prune.ts'
-export type { PublishedFile, PublishedModel, Verification } from './download/published.ts'
-export type { ModelSource, ModelSourceObject } from './download/source.ts'
+export type { PublishedFile, PublishedModel, Verification } from './download/published/verify.ts'
+export type { ModelSource, ModelSourceObject } from './download/source/parse.ts'
 export type { GetLlamaOptions } from './llama/backend.ts'
 export {
   LlamaBackendError,

@@ -4,18 +4,18 @@ import { mkdir, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Dispatcher } from 'undici'
-import { abortable } from './abortable.ts'
-import { bytesOf } from './chunks.ts'
-import { type Connections, openConnections } from './dispatcher.ts'
+import { abortable } from './disk/abortable.ts'
+import { bytesOf } from './disk/chunks.ts'
+import { onDisk } from './disk/files.ts'
+import { checkFreeSpace } from './disk/free-space.ts'
 import { ModelDownloadError, type ModelDownloadErrorCode, notHere } from './errors.ts'
-import type { Extent } from './extents.ts'
-import { onDisk } from './file-system.ts'
-import { checkFreeSpace } from './free-space.ts'
-import { ggufHeaderBytes, whyNotGguf } from './gguf-check.ts'
-import { checkGguf } from './gguf-layout.ts'
+import { ggufHeaderBytes, whyNotGguf } from './gguf/header.ts'
+import { checkGguf } from './gguf/structure.ts'
+import { type Connections, openConnections } from './http/connections.ts'
+import { isTransient, Remote, type RemoteFile, UnusableRangeError } from './http/remote.ts'
 import { Lanes } from './lanes.ts'
-import { readManifest, writeManifest } from './manifest.ts'
-import { PartialFile } from './partial.ts'
+import type { Extent } from './partial/extents.ts'
+import { PartialFile } from './partial/file.ts'
 import {
   type DeadOwner,
   dropLeftovers,
@@ -24,13 +24,13 @@ import {
   isSameRemote,
   type Leftover,
   mayResume,
-} from './partial-record.ts'
+} from './partial/record.ts'
+import { dropRejected } from './partial/rejected.ts'
 import { type DownloadProgress, ProgressReporter } from './progress.ts'
-import { publish } from './publish.ts'
-import { asPublished, findPublished, fromCache, type PublishedFile, readContent } from './published.ts'
-import { dropRejected } from './quarantine.ts'
-import type { ResolvedSource } from './source.ts'
-import { isTransient, Remote, type RemoteFile, UnusableRangeError } from './transfer.ts'
+import { readManifest, writeManifest } from './published/manifest.ts'
+import { publish } from './published/publish.ts'
+import { asPublished, findPublished, fromCache, type PublishedFile, readContent } from './published/verify.ts'
+import type { ResolvedSource } from './source/parse.ts'
 
 /**
  * - `if-missing`: a file that is there is taken as it is.

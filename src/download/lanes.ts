@@ -6,10 +6,10 @@
 // for bytes or for the disk, but only behind `at`, which a lane moves before it writes; so no byte is fetched twice but for
 // what is on its way when a lane's request is longer than its stretch has become.
 import { setMaxListeners } from 'node:events'
-import { bytesOf, firstOf } from './chunks.ts'
+import { bytesOf, firstOf } from './disk/chunks.ts'
 import { ModelDownloadError } from './errors.ts'
-import type { Extent } from './extents.ts'
-import { isTransient, type RemoteFile, UnusableRangeError } from './transfer.ts'
+import { isTransient, type RemoteFile, UnusableRangeError } from './http/remote.ts'
+import type { Extent } from './partial/extents.ts'
 
 export interface LanesOptions {
   /** Size of the file; `undefined` when only the end of the body will tell. Then there is one lane. */

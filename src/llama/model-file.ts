@@ -1,8 +1,8 @@
 // The file that is about to be loaded: where it really is, and whether it can be a model at all.
 import { open, realpath, stat } from 'node:fs/promises'
-import { ggufHeaderBytes, whyNotGguf } from '../download/gguf-check.ts'
-import { readManifest } from '../download/manifest.ts'
-import { verifyPublished } from '../download/published.ts'
+import { ggufHeaderBytes, whyNotGguf } from '../download/gguf/header.ts'
+import { readManifest } from '../download/published/manifest.ts'
+import { verifyPublished } from '../download/published/verify.ts'
 import { ModelLoadError } from './errors.ts'
 
 /** Follows all links. Throws a `ModelLoadError` for a file that llama.cpp would only fail to load. */

@@ -8,7 +8,7 @@
 //
 // A download's lock is released before the load of that file begins, so that other processes get the file meanwhile.
 import { createHash } from 'node:crypto'
-import { filePlatform } from '../download/platform.ts'
+import { filePlatform } from '../download/disk/platform.ts'
 
 export function backendMutexName(prefix: string): string {
   return `Global\\${prefix}_Backend`

@@ -5,7 +5,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { checkGguf, whyBadGguf } from '#download/gguf-layout'
+import { checkGguf, whyBadGguf } from '#download/gguf/structure'
 import { openDownloadFolder } from '../support/download-folder.ts'
 import { makeTinyGguf, text, u32, u64 } from '../support/tiny-gguf.ts'
 

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { ggufHeaderBytes, whyNotGguf } from '#download/gguf-check'
+import { ggufHeaderBytes, whyNotGguf } from '#download/gguf/header'
 import { anyGguf, ggufLies } from '../support/gguf-bytes.ts'
 import { type Pieces, verdictOn } from '../support/gguf-verdict.ts'
 import { bytesUpTo, damaged, damages, runs } from '../support/properties.ts'

@@ -1,7 +1,7 @@
 // The verdict on a GGUF, and whether it was come to within the file and within bounds.
 import assert from 'node:assert/strict'
 import type { FileHandle } from 'node:fs/promises'
-import { whyBadGguf } from '#download/gguf-layout'
+import { whyBadGguf } from '#download/gguf/structure'
 
 /** So many bytes each read gives at most, in turns: a real one may give fewer than asked for, too. */
 export type Pieces = readonly number[]

@@ -1,13 +1,13 @@
 // Files under their final names: which of them can be trusted, and how to find out.
 import type { Stats } from 'node:fs'
 import { type FileHandle, open, stat } from 'node:fs/promises'
-import { errnoOf } from './errors.ts'
-import { onDisk } from './file-system.ts'
-import { whyBadGguf } from './gguf-layout.ts'
-import { type HashOptions, hashFile } from './hasher.ts'
+import { type HashOptions, hashFile } from '../disk/file-hash.ts'
+import { onDisk } from '../disk/files.ts'
+import { filePlatform } from '../disk/platform.ts'
+import { errnoOf } from '../errors.ts'
+import { whyBadGguf } from '../gguf/structure.ts'
+import type { ResolvedSource } from '../source/parse.ts'
 import { type Manifest, readManifest, satisfies } from './manifest.ts'
-import { filePlatform } from './platform.ts'
-import type { ResolvedSource } from './source.ts'
 
 /** One file. */
 export interface PublishedFile {

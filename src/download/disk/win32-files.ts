@@ -2,7 +2,7 @@
 // and indexers open every new file for a moment.
 import { open, rename } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { errnoOf } from './errors.ts'
+import { errnoOf } from '../errors.ts'
 import type { FilePlatform } from './file-platform.ts'
 
 /** 4.3 s in all. A scanner is done after some milliseconds, with a large file after a second or two. */

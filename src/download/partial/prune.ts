@@ -1,9 +1,9 @@
 // Clears a models folder of what nobody will finish: partials, rejected files and drafts of this package's own.
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { errnoOf } from './errors.ts'
-import { onDisk, readSmallJson, removeQuietly } from './file-system.ts'
-import { isClaimed } from './partial-record.ts'
+import { onDisk, readSmallJson, removeQuietly } from '../disk/files.ts'
+import { errnoOf } from '../errors.ts'
+import { isClaimed } from './record.ts'
 
 export interface Pruned {
   readonly path: string

@@ -1,8 +1,8 @@
 // What to fetch: turns the caller's words into one URL, one safe file name and the headers for that URL's origin.
 import { createHash } from 'node:crypto'
 import { validateHeaderName, validateHeaderValue } from 'node:http'
-import { checkKnown, namesOf } from '../mutex/options.ts'
-import { displayUrl, invalidSource as invalid, redacted } from './errors.ts'
+import { checkKnown, namesOf } from '../../mutex/options.ts'
+import { displayUrl, invalidSource as invalid, redacted } from '../errors.ts'
 import { checkedFileName } from './file-name.ts'
 import { decoded, type Environment, hubEndpoint, hubFileName, hubFileUrl, hubToken, parseHubSource } from './hub.ts'
 

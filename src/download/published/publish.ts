@@ -10,14 +10,14 @@
 // again, if there is a hash to compare it with), and a manifest without its file speaks for nothing.
 import { stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { abortable } from './abortable.ts'
-import { errnoOf, ModelDownloadError } from './errors.ts'
-import { onDisk } from './file-system.ts'
+import { abortable } from '../disk/abortable.ts'
+import { onDisk } from '../disk/files.ts'
+import { filePlatform } from '../disk/platform.ts'
+import { errnoOf, ModelDownloadError } from '../errors.ts'
+import type { PartialFile } from '../partial/file.ts'
+import { isResumable } from '../partial/record.ts'
+import type { ResolvedSource } from '../source/parse.ts'
 import { dropManifest, type Manifest, readManifest, writeManifest } from './manifest.ts'
-import type { PartialFile } from './partial.ts'
-import { isResumable } from './partial-record.ts'
-import { filePlatform } from './platform.ts'
-import type { ResolvedSource } from './source.ts'
 
 /** Publishes `partial`, whose bytes have been found to be right and to have this SHA-256. */
 export async function publish(

@@ -2,7 +2,7 @@
 // somebody can look at what the server sent. One for each model, until a right one is published or `prune` is called.
 import { readdir, rename, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { removeQuietly } from './file-system.ts'
+import { removeQuietly } from '../disk/files.ts'
 
 export interface Rejection {
   /** For people. */

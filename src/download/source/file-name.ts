@@ -1,5 +1,5 @@
 // Which names a model file may have.
-import { invalidSource } from './errors.ts'
+import { invalidSource } from '../errors.ts'
 
 // The same rule on every system, so that a models folder can move between them. The length leaves room for the suffix
 // of a partial within the 255 bytes that file systems allow. For Windows see

@@ -2,9 +2,9 @@
 import { constants } from 'node:fs'
 import { copyFile, link, mkdir, open, stat, utimes } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { errnoOf } from './errors.ts'
-import { onDisk, randomId, removeQuietly } from './file-system.ts'
-import { filePlatform } from './platform.ts'
+import { onDisk, randomId, removeQuietly } from '../disk/files.ts'
+import { filePlatform } from '../disk/platform.ts'
+import { errnoOf } from '../errors.ts'
 
 /** Whether `to` is the file at `path`, or a copy that was made of it: of its size and mtime. */
 export async function isMirrored(path: string, to: string): Promise<boolean> {

@@ -1,7 +1,7 @@
 // What a caller asks for: one file, all parts of a split model, a file that only the hub can name, or a file that is here.
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { invalidSource, redacted } from './errors.ts'
+import { invalidSource, redacted } from '../errors.ts'
 import { type Environment, type HubTag, hubEndpoint, isHubOffline, parseHubSource } from './hub.ts'
 import {
   asObject,
@@ -11,7 +11,7 @@ import {
   type ModelSourceObject,
   type ResolvedSource,
   resolveSource,
-} from './source.ts'
+} from './parse.ts'
 
 export interface LocalFile {
   readonly path: string

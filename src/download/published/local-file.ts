@@ -1,8 +1,9 @@
 // A model file of the user's own: looked at, checked as far as he asks for it, and never changed.
-import { ModelDownloadError, notHere } from './errors.ts'
-import type { HashOptions } from './hasher.ts'
-import { fromCache, lookAtFile, type PublishedModel, readContent } from './published.ts'
-import type { LocalFile } from './request.ts'
+
+import type { HashOptions } from '../disk/file-hash.ts'
+import { ModelDownloadError, notHere } from '../errors.ts'
+import type { LocalFile } from '../source/resolve.ts'
+import { fromCache, lookAtFile, type PublishedModel, readContent } from './verify.ts'
 
 /**
  * The file, if it is a GGUF of the size and hash that are expected. Its hash is told only where it was expected, since it costs

@@ -4,9 +4,9 @@
 // It is written before the file gets its name. It speaks for the file only while size and mtime agree, so a crash
 // between the two steps leaves a manifest that speaks for nothing, and never a verified file without its manifest.
 import { basename, dirname, join } from 'node:path'
-import { onDisk, randomId, readSmallJson, removeQuietly, writeNewDurably } from './file-system.ts'
-import { filePlatform } from './platform.ts'
-import type { ResolvedSource } from './source.ts'
+import { onDisk, randomId, readSmallJson, removeQuietly, writeNewDurably } from '../disk/files.ts'
+import { filePlatform } from '../disk/platform.ts'
+import type { ResolvedSource } from '../source/parse.ts'
 
 export interface Manifest {
   readonly version: 1

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { invalidSource, redacted } from './errors.ts'
+import { invalidSource, redacted } from '../errors.ts'
 
 export type Environment = Readonly<Record<string, string | undefined>>
 

@@ -1,14 +1,17 @@
 // A partial that this process has claimed: its bytes, which of them are there, and their hash. What it is on disk, and what
 // keeps two processes apart, is in partial-record.ts.
 import { type FileHandle, open, stat } from 'node:fs/promises'
-import { bytesOf, restOf } from './chunks.ts'
-import { ModelDownloadError } from './errors.ts'
+import { bytesOf, restOf } from '../disk/chunks.ts'
+import { type FileHash, type HashOptions, hashFile } from '../disk/file-hash.ts'
+import { onDisk, randomId, removeQuietly } from '../disk/files.ts'
+import { takeRoom } from '../disk/free-space.ts'
+import { filePlatform } from '../disk/platform.ts'
+import { ModelDownloadError } from '../errors.ts'
+import { ggufHeaderBytes, whyNotGguf } from '../gguf/header.ts'
+import type { RemoteIdentity } from '../http/remote.ts'
+import type { ResolvedSource } from '../source/parse.ts'
+import { encodeMap } from './extent-map.ts'
 import { type Extent, Extents } from './extents.ts'
-import { onDisk, randomId, removeQuietly } from './file-system.ts'
-import { takeRoom } from './free-space.ts'
-import { ggufHeaderBytes, whyNotGguf } from './gguf-check.ts'
-import { type FileHash, type HashOptions, hashFile } from './hasher.ts'
-import { encodeMap } from './partial-map.ts'
 import {
   adoptedIdentity,
   dropFiles,
@@ -23,11 +26,8 @@ import {
   partialPath,
   recordPath,
   writeRecord,
-} from './partial-record.ts'
-import { filePlatform } from './platform.ts'
-import { quarantine, type Rejection } from './quarantine.ts'
-import type { ResolvedSource } from './source.ts'
-import type { RemoteIdentity } from './transfer.ts'
+} from './record.ts'
+import { quarantine, type Rejection } from './rejected.ts'
 
 /** How often the map is written, in milliseconds: what a kill may cost. */
 const mapIntervalMs = 50

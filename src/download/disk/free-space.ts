@@ -1,8 +1,8 @@
 // Whether a download fits, asked before its first byte: not after an hour of it. And its room is taken then, too.
 import { statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { addon } from '../mutex/addon.ts'
-import { ModelDownloadError } from './errors.ts'
+import { addon } from '../../mutex/addon.ts'
+import { ModelDownloadError } from '../errors.ts'
 
 /** Throws `ERR_MODEL_DISK_FULL` when `bytes` more do not fit where `destination` will be. Takes nothing: see `takeRoom`. */
 export async function checkFreeSpace(destination: string, bytes: number): Promise<void> {

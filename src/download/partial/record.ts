@@ -20,14 +20,14 @@
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { threadId } from 'node:worker_threads'
-import { currentProcess, isRunning, type ProcessIdentity } from '../mutex/process-identity.ts'
+import { currentProcess, isRunning, type ProcessIdentity } from '../../mutex/process-identity.ts'
+import { onDisk, readSmallJson, removeQuietly, writeNewDurably } from '../disk/files.ts'
+import { filePlatform } from '../disk/platform.ts'
+import { ggufHeaderBytes } from '../gguf/header.ts'
+import type { RemoteIdentity } from '../http/remote.ts'
+import type { ResolvedSource } from '../source/parse.ts'
+import { decodeMap } from './extent-map.ts'
 import { Extents } from './extents.ts'
-import { onDisk, readSmallJson, removeQuietly, writeNewDurably } from './file-system.ts'
-import { ggufHeaderBytes } from './gguf-check.ts'
-import { decodeMap } from './partial-map.ts'
-import { filePlatform } from './platform.ts'
-import type { ResolvedSource } from './source.ts'
-import type { RemoteIdentity } from './transfer.ts'
 
 export interface PartialRecord extends RemoteIdentity {
   readonly version: 1

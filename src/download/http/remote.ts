@@ -4,9 +4,9 @@
 // Redirects are followed here and not by undici's interceptor, for two reasons: it hands a caller's own headers
 // (`x-api-key`) on to other origins, and it hides the answer of the first hop, where the hub tells the file's SHA-256.
 import type { Dispatcher } from 'undici'
-import { displayUrl, ModelDownloadError } from './errors.ts'
+import { displayUrl, ModelDownloadError } from '../errors.ts'
+import type { ResolvedSource } from '../source/parse.ts'
 import { type Answer, exchange } from './exchange.ts'
-import type { ResolvedSource } from './source.ts'
 
 /** What tells one version of a remote file from another. */
 export interface RemoteIdentity {

@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto'
 import { open } from 'node:fs/promises'
 import { Worker } from 'node:worker_threads'
 import { abortable } from './abortable.ts'
-import { onDisk } from './file-system.ts'
+import { onDisk } from './files.ts'
 import type { HashNews, HashOrder } from './hash-worker.ts'
 
 export interface HashOptions {

@@ -3,12 +3,12 @@
 import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type Dispatcher, interceptors, request } from 'undici'
-import { displayUrl, ModelDownloadError } from './errors.ts'
-import { onDisk, randomId, readSmallJson, removeQuietly, writeNewDurably } from './file-system.ts'
-import { type HubTag, hubFileName, taggedFileName } from './hub.ts'
-import { filePlatform } from './platform.ts'
-import { allParts, type ModelFiles } from './request.ts'
-import { type ModelSourceObject, sourceHeaders } from './source.ts'
+import { onDisk, randomId, readSmallJson, removeQuietly, writeNewDurably } from '../disk/files.ts'
+import { filePlatform } from '../disk/platform.ts'
+import { displayUrl, ModelDownloadError } from '../errors.ts'
+import { type HubTag, hubFileName, taggedFileName } from '../source/hub.ts'
+import { type ModelSourceObject, sourceHeaders } from '../source/parse.ts'
+import { allParts, type ModelFiles } from '../source/resolve.ts'
 
 export interface Lookup {
   readonly tag: HubTag

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { closeSync, fsync, openSync, type PathLike, writeFileSync } from 'node:fs'
 import { open, unlink } from 'node:fs/promises'
 import { promisify } from 'node:util'
-import { errnoOf, ModelDownloadError } from './errors.ts'
+import { errnoOf, ModelDownloadError } from '../errors.ts'
 
 const notWritable = '; is it writable, and its folder?'
 const advices: Readonly<Record<string, string>> = {

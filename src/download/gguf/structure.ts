@@ -7,8 +7,8 @@
 //
 // A u64 is read into a number: exact up to 2^53, and above that never too small to be told from what a file can have.
 import { type FileHandle, open } from 'node:fs/promises'
-import { onDisk } from './file-system.ts'
-import { ggufHeaderBytes, whyNotGguf } from './gguf-check.ts'
+import { onDisk } from '../disk/files.ts'
+import { ggufHeaderBytes, whyNotGguf } from './header.ts'
 
 /**
  * Why the first `bytes` bytes of an open file cannot be a whole GGUF (for people: "it …"), or `undefined` when they can.
