@@ -7,8 +7,8 @@ import { partsOf } from '../download/source/resolve.ts'
 import { checkKnown, checkOptions, checkTimeout, invalidArgument, namesOf } from '../mutex/options.ts'
 import { type GetLlamaOptions, getLlama } from './backend.ts'
 import { type GateSettings, type LlamaModelGateOptions, resolveSettings } from './gate-options.ts'
+import { type LoadModelOptions, loadModel } from './load-model.ts'
 import { type EnsureModelOptions, ensureModel } from './model-download.ts'
-import { type LoadModelOptions, loadModel } from './model-load.ts'
 
 export interface VerifyOptions {
   readonly signal?: AbortSignal

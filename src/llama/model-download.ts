@@ -20,10 +20,10 @@ import { NamedMutex } from '../mutex/named-mutex.ts'
 import { checkKnown, checkOptions, checkTimeout, invalidArgument, namesOf } from '../mutex/options.ts'
 import type { GateSettings } from './gate-options.ts'
 import { downloadMutexName, modelMutexName } from './mutex-names.ts'
-import { acquireWhileProgressing } from './progressing-wait.ts'
 import { observed } from './telemetry.ts'
-import { waitTimeoutError } from './wait-timeout.ts'
-import { reportWaiting, type WaitingProgress } from './waiting-progress.ts'
+import { acquireWhileProgressing } from './wait/progressing-wait.ts'
+import { waitTimeoutError } from './wait/wait-timeout.ts'
+import { reportWaiting, type WaitingProgress } from './wait/waiting-progress.ts'
 
 /** What happens to the file: here, or in another process that this one waits for (`phase: 'waiting'`). */
 export type ModelProgress = DownloadProgress | WaitingProgress

@@ -7,9 +7,9 @@ import { kernelTellsPids } from '../support/kernel-queue.ts'
 import { LockFolder } from '../support/lock-folder.ts'
 import { startedIn, withNamespaces } from '../support/namespaces.ts'
 
-type Waiting = typeof import('../../dist/llama/progressing-wait.js')
+type Waiting = typeof import('../../dist/llama/wait/progressing-wait.js')
 const { acquireWhileProgressing } = (await import(
-  new URL('./llama/progressing-wait.js', import.meta.resolve('os-mutex')).href
+  new URL('./llama/wait/progressing-wait.js', import.meta.resolve('os-mutex')).href
 )) as Waiting
 
 const name = 'Global\\patience'

@@ -1,5 +1,5 @@
-import { MutexTimeoutError } from '../mutex/errors.ts'
-import { describeHolder, type HeldState } from '../mutex/timeout-error.ts'
+import { MutexTimeoutError } from '../../mutex/errors.ts'
+import { describeHolder, type HeldState } from '../../mutex/timeout-error.ts'
 
 /** The mutex's own timeout error, with a message about the file instead of the mutex's name. */
 export function waitTimeoutError(

@@ -13,7 +13,7 @@ import { findModelFile, verifyModelFile } from './model-file.ts'
 import { monotonicMs } from './monotonic-clock.ts'
 import { deviceMutexName, modelMutexName } from './mutex-names.ts'
 import { observed } from './telemetry.ts'
-import { waitTimeoutError } from './wait-timeout.ts'
+import { waitTimeoutError } from './wait/wait-timeout.ts'
 
 /**
  * node-llama-cpp's own options, of which `loadSignal` also ends the wait, and two for the wait. Names that are neither

@@ -1,11 +1,11 @@
 // Waiting for a mutex for as long as its owner gets on: the limit runs from the owner's last progress, not from the
 // start of the wait. The kernel keeps this waiter's place in the queue all the while: one acquire, never a retry.
 
-import type { MutexState } from '../mutex/mutex-core.ts'
-import type { MutexLock } from '../mutex/mutex-lock.ts'
-import type { NamedMutex } from '../mutex/named-mutex.ts'
-import type { OwnerInfo } from '../mutex/owner-info.ts'
-import { monotonicMs } from './monotonic-clock.ts'
+import type { MutexState } from '../../mutex/mutex-core.ts'
+import type { MutexLock } from '../../mutex/mutex-lock.ts'
+import type { NamedMutex } from '../../mutex/named-mutex.ts'
+import type { OwnerInfo } from '../../mutex/owner-info.ts'
+import { monotonicMs } from '../monotonic-clock.ts'
 
 export interface ProgressingWait {
   /** How long to wait, in milliseconds. `0` tries once, `Infinity` waits for ever. */
