@@ -5,9 +5,12 @@ export type { DownloadPhase, DownloadProgress } from './download/progress.ts'
 export type { PublishedFile, PublishedModel, Verification } from './download/published/verify.ts'
 export type { ModelSource, ModelSourceObject } from './download/source/parse.ts'
 export type { GetLlamaOptions } from './llama/backend.ts'
+export type { CreateContextOptions } from './llama/create-context.ts'
 export {
   LlamaBackendError,
   type LlamaBackendErrorCode,
+  LlamaContextError,
+  type LlamaContextErrorCode,
   ModelLoadError,
   type ModelLoadErrorCode,
 } from './llama/errors.ts'

@@ -1,13 +1,15 @@
 import { resolve } from 'node:path'
-import type { Llama, LlamaModel } from 'node-llama-cpp'
+import type { Llama, LlamaContext, LlamaModel } from 'node-llama-cpp'
 import { type Pruned, pruneFolder } from '../download/partial/prune.ts'
 import { type PublishedModel, type Verification, verifyPublished } from '../download/published/verify.ts'
 import type { ModelSource } from '../download/source/parse.ts'
 import { partsOf } from '../download/source/resolve.ts'
 import { checkKnown, checkOptions, checkTimeout, invalidArgument, namesOf } from '../mutex/options.ts'
 import { type GetLlamaOptions, getLlama } from './backend.ts'
+import { type CreateContextOptions, createContext } from './create-context.ts'
 import { type GateSettings, type LlamaModelGateOptions, resolveSettings } from './gate-options.ts'
-import { type LoadModelOptions, loadModel } from './load-model.ts'
+import { LoadCall, type LoadModelOptions, loadModel } from './load-model.ts'
+import { loadEnsured } from './load-source.ts'
 import { type EnsureModelOptions, ensureModel } from './model-download.ts'
 
 export interface VerifyOptions {
@@ -113,7 +115,13 @@ export class LlamaModelGate {
     return loadModel(llama, options, this.#settings)
   }
 
-  /** `ensureModel`, then `loadModel` of its file; the download's lock is released in between. Rejects as they do. */
+  /**
+   * `ensureModel`, then `loadModel` of its file. The download's lock is released in between. What is loaded is what
+   * `ensureModel` answered: the files of all parts are compared under the load's lock and again after the load, and where
+   * another program has put another file there, both steps are done again.
+   *
+   * Rejects as they do, and with a `ModelLoadError` `ERR_MODEL_REPLACED` when that goes on.
+   */
   async load(llama: Llama, source: ModelSource, options: LoadOptions = {}): Promise<LlamaModel> {
     checkOptions(options)
     // It is a limit of ours, but here there are two, and it would reach the load's only.
@@ -124,7 +132,7 @@ export class LlamaModelGate {
     const { downloadTimeoutMs, loadTimeoutMs, ...rest } = others
     const { signal = rest.loadSignal, ...modelOptions } = rest
     const loadSignal = rest.loadSignal ?? signal
-    const file = await this.ensureModel(source, {
+    const ensureOptions: EnsureModelOptions = {
       ...(onProgress && { onProgress }),
       ...(signal && { signal }),
       ...(fetch && { fetch }),
@@ -133,13 +141,27 @@ export class LlamaModelGate {
       ...(keepPartial !== undefined && { keepPartial }),
       ...(dispatcher && { dispatcher }),
       ...(downloadTimeoutMs !== undefined && { timeoutMs: downloadTimeoutMs }),
-    })
-    return this.loadModel(llama, {
+    }
+    const loadOptions = {
       ...modelOptions,
-      modelPath: file.path,
       ...(loadSignal && { loadSignal }),
       ...(loadTimeoutMs !== undefined && { timeoutMs: loadTimeoutMs }),
-    })
+    }
+    const call = new LoadCall(llama, loadOptions, this.#settings)
+    return loadEnsured(call, () => this.ensureModel(source, ensureOptions))
+  }
+
+  /**
+   * `model.createContext(options)` when it is this process's turn on the GPU. The context's KV cache is where GPUs run out
+   * of memory, so estimating what is free and taking it are one step on the machine, as for a load, under the same lock.
+   * The lock is released when the creation settles. Without a GPU there is no wait (see the gate's `deviceLock`).
+   *
+   * @throws {LlamaContextError} `ERR_LLAMA_CONTEXT_NO_MEMORY`, `ERR_LLAMA_CONTEXT_FAILED`
+   * @throws {MutexTimeoutError} `ERR_MUTEX_TIMEOUT`, naming the process that holds the GPU
+   * @throws `createSignal.reason`; `TypeError` `ERR_MUTEX_INVALID_ARGUMENT` for a wrong `timeoutMs`
+   */
+  createContext(model: LlamaModel, options: CreateContextOptions = {}): Promise<LlamaContext> {
+    return createContext(model, options, this.#settings)
   }
 
   /**

@@ -121,6 +121,12 @@ export async function withErrorLog<T>(llama: Llama, { load, signal, onFailure }:
   }
 }
 
+/** llama.cpp puts the reason in its own line, behind a mark; lines before and after only say where it happened. */
+export function loggedReason(lines: readonly string[], mark: string): string | undefined {
+  const marked = lines.findLast((line) => line.includes(mark))
+  return marked?.slice(marked.indexOf(mark) + mark.length).trim() ?? lines.at(-1)
+}
+
 function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
 }

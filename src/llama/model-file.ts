@@ -1,9 +1,11 @@
 // The file that is about to be loaded: where it really is, and whether it can be a model at all.
-import { open, realpath, stat } from 'node:fs/promises'
+import { open, realpath } from 'node:fs/promises'
 import { ggufHeaderBytes, whyNotGguf } from '../download/gguf/header.ts'
-import { readManifest } from '../download/published/manifest.ts'
-import { verifyPublished } from '../download/published/verify.ts'
+import { type Manifest, readManifest } from '../download/published/manifest.ts'
+import { lookAtFile, verifyPublished } from '../download/published/verify.ts'
+import { partsOf } from '../download/source/resolve.ts'
 import { ModelLoadError } from './errors.ts'
+import type { HeldLocks } from './held-locks.ts'
 
 /** Follows all links. Throws a `ModelLoadError` for a file that llama.cpp would only fail to load. */
 export async function findModelFile(path: string): Promise<string> {
@@ -21,19 +23,47 @@ export async function findModelFile(path: string): Promise<string> {
 }
 
 /**
- * Hashes a published file again. Throws `ERR_MODEL_DAMAGED` when it is not what was published. A file without a manifest, or
- * one that somebody has replaced since (size or mtime differ), has nothing to be compared with.
+ * Looks at a model whose last loader died: at every part of a split one. A reader cannot damage a file, so size, mtime and
+ * structure are enough where they are as published. A part that differs from its manifest is hashed, and others see how
+ * far that is. A file without a manifest has only its structure to be judged by.
+ *
+ * @throws {ModelLoadError} `ERR_MODEL_DAMAGED`, `ERR_MODEL_NOT_READABLE`; the signal's reason.
  */
-export async function verifyModelFile(path: string, signal: AbortSignal | undefined): Promise<void> {
-  const [stats, manifest] = await Promise.all([stat(path), readManifest(path)])
-  if (stats.size !== manifest?.bytes || stats.mtimeMs !== manifest.mtimeMs) return
-  const verification = await verifyPublished(path, { signal })
-  if (verification.verdict !== 'damaged') return
-  const reason = verification.problem
-  throw new ModelLoadError('ERR_MODEL_DAMAGED', `${path} is damaged: ${reason}. Delete it and download it again`, {
-    path,
-    reason,
+export async function checkAfterDeath(path: string, locks: HeldLocks, signal: AbortSignal | undefined): Promise<void> {
+  const parts = await Promise.all(partsOf(path).map(lookAtPart))
+  const changed = parts.filter(({ bytes, mtimeMs, manifest }) => {
+    return manifest !== undefined && (bytes !== manifest.bytes || mtimeMs !== manifest.mtimeMs)
   })
+  const total = changed.reduce((sum, { bytes }) => sum + bytes, 0)
+  let before = 0
+  for (const { path, bytes } of changed) {
+    const onBytes = (done: number) => locks.report({ done: before + done, total, unit: 'bytes' })
+    const verification = await verifyPublished(path, { signal, onBytes })
+    if (verification.verdict === 'damaged') throw damaged(path, verification.problem)
+    before += bytes
+  }
+}
+
+interface Part {
+  readonly path: string
+  readonly bytes: number
+  readonly mtimeMs: number
+  readonly manifest: Manifest | undefined
+}
+
+async function lookAtPart(path: string): Promise<Part> {
+  const [seen, manifest] = await Promise.all([lookAtFile(path), readManifest(path)]).catch((cause) =>
+    unreadable(path, cause),
+  )
+  if (seen === undefined) throw damaged(path, 'this part of the model is missing')
+  if (seen.why !== undefined) throw damaged(path, seen.why)
+  return { path, bytes: seen.bytes, mtimeMs: seen.mtimeMs, manifest }
+}
+
+function damaged(path: string, reason: string): ModelLoadError {
+  const advice = 'Delete it and download it again. If it is a file of your own, load it again: it is checked only now'
+  const message = `The process that loaded ${path} before died, and the file is not as it was published: ${reason}. ${advice}`
+  return new ModelLoadError('ERR_MODEL_DAMAGED', message, { path, reason })
 }
 
 async function readHead(path: string): Promise<Uint8Array> {

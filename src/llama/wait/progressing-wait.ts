@@ -1,116 +1,140 @@
-// Waiting for a mutex for as long as its owner gets on: the limit runs from the owner's last progress, not from the
-// start of the wait. The kernel keeps this waiter's place in the queue all the while: one acquire, never a retry.
-
+// Waiting for a mutex for as long as its owner makes progress. The kernel keeps this waiter's place in the queue all the
+// while: one acquire, never a retry.
 import type { MutexState } from '../../mutex/mutex-core.ts'
 import type { MutexLock } from '../../mutex/mutex-lock.ts'
 import type { NamedMutex } from '../../mutex/named-mutex.ts'
 import type { OwnerInfo } from '../../mutex/owner-info.ts'
-import { monotonicMs } from '../monotonic-clock.ts'
+import { notify } from '../../mutex/telemetry.ts'
+import { Patience, type PatienceOptions } from './patience.ts'
 
-export interface ProgressingWait {
-  /** How long to wait, in milliseconds. `0` tries once, `Infinity` waits for ever. */
-  readonly limitMs: number
-  /** Whether each progress of the owner, and each new owner, starts the limit anew. */
-  readonly extendWhileProgressing: boolean
+export interface PatientWait {
   readonly purpose: string
   readonly signal?: AbortSignal | undefined
   /** Makes the error to throw when the limit has run out. */
   readonly timeoutError: (state: MutexState) => Error
+  /** Called once with the owner's record, when the wait begins. What it throws ends the wait. */
+  readonly onWait?: ((owner: OwnerInfo | undefined) => void) | undefined
   /** Called with the owner's record when the wait begins and then ten times a second. What it throws ends the wait. */
   readonly onLook?: ((owner: OwnerInfo | undefined) => void) | undefined
 }
 
+/** How often `onLook` is called. */
 const LOOK_INTERVAL_MS = 100
+/** Without `onLook` the limit itself says how often: this many looks see the progress of any owner that counts. */
+const LOOKS_PER_LIMIT = 100
+const SHORTEST_INTERVAL_MS = 20
+const LONGEST_INTERVAL_MS = 1000
 /** A longer delay makes `setTimeout` fire at once: https://nodejs.org/api/timers.html#settimeoutcallback-delay-args */
 const LONGEST_TIMER_MS = 2 ** 31 - 1
 
-export async function acquireWhileProgressing(mutex: NamedMutex, wait: ProgressingWait): Promise<MutexLock> {
-  const { limitMs, purpose, signal, timeoutError, onLook } = wait
+/** Waits for one mutex. */
+export function acquireWhileProgressing(
+  mutex: NamedMutex,
+  { limitMs, extendWhileProgressing, ...wait }: PatientWait & PatienceOptions,
+): Promise<MutexLock> {
+  return acquirePatiently(mutex, new Patience({ limitMs, extendWhileProgressing }), wait)
+}
+
+/** Waits for one of several mutexes that share one limit. */
+export async function acquirePatiently(mutex: NamedMutex, patience: Patience, wait: PatientWait): Promise<MutexLock> {
+  const { purpose, signal, timeoutError } = wait
   signal?.throwIfAborted()
-  const controller = new AbortController()
-  const abort = () => controller.abort(signal?.reason)
-  signal?.addEventListener('abort', abort, { once: true })
-
-  let limitTimer: NodeJS.Timeout | undefined
-  let lookTimer: NodeJS.Timeout | undefined
-  // What a timer's callback throws would end the process instead of the wait.
-  const guarded = (step: () => void) => () => {
-    try {
-      step()
-    } catch (error) {
-      controller.abort(error)
-    }
-  }
-  const startTimers = (owner: OwnerInfo | undefined) => {
-    const patience = new Patience(wait, owner)
-    const expire = guarded(() => {
-      const state = mutex.query()
-      const leftMs = patience.left(state.owner)
-      if (leftMs <= 0) throw timeoutError(state)
-      limitTimer = setTimeout(expire, Math.min(leftMs, LONGEST_TIMER_MS))
-    })
-    limitTimer = setTimeout(expire, Math.min(limitMs, LONGEST_TIMER_MS))
-    if (onLook === undefined) return
-    onLook(owner)
-    lookTimer = setInterval(
-      guarded(() => onLook(mutex.query().owner)),
-      LOOK_INTERVAL_MS,
-    )
-  }
-
+  const watch = new Watch(mutex, patience, wait)
   try {
-    return await mutex.acquire({ purpose, signal: controller.signal, onWait: startTimers })
+    if (patience.unusedMs <= 0) return mutex.tryAcquire({ purpose }) ?? watch.giveUp(mutex.query())
+    return await mutex.acquire({ purpose, signal: watch.signal, onWait: (owner) => watch.begin(owner) })
+  } catch (error) {
+    if (error !== OUT_OF_PATIENCE) throw error
+    const state = watch.lastState
+    const { owner } = state
+    notify('timeout', () => ({
+      mutex: mutex.name,
+      timeoutMs: patience.limitMs,
+      ...(owner === undefined ? {} : { owner }),
+    }))
+    // Made here and not in the timer, so that its stack names the caller.
+    throw timeoutError(state)
   } finally {
-    clearTimeout(limitTimer)
-    clearInterval(lookTimer)
-    signal?.removeEventListener('abort', abort)
+    watch.end()
   }
 }
 
-/** Knows how much of the limit is left, from what each look at the owner's record shows. */
-class Patience {
-  readonly #limitMs: number
-  readonly #extends: boolean
-  #owner: OwnerInfo | undefined
-  #lookedAt = monotonicMs()
-  #runsFrom = this.#lookedAt
+const OUT_OF_PATIENCE = Symbol('out of patience')
 
-  constructor(wait: ProgressingWait, owner: OwnerInfo | undefined) {
-    this.#limitMs = wait.limitMs
-    this.#extends = wait.extendWhileProgressing
-    this.#owner = owner
+/** The timers of one wait. They end it by `signal`. */
+class Watch {
+  lastState: MutexState = { held: true }
+  readonly #mutex: NamedMutex
+  readonly #patience: Patience
+  readonly #wait: PatientWait
+  readonly #controller = new AbortController()
+  #limitTimer: NodeJS.Timeout | undefined
+  #lookTimer: NodeJS.Timeout | undefined
+  #hasBegun = false
+
+  constructor(mutex: NamedMutex, patience: Patience, wait: PatientWait) {
+    this.#mutex = mutex
+    this.#patience = patience
+    this.#wait = wait
+    wait.signal?.addEventListener('abort', this.#onAbort, { once: true })
   }
 
-  left(owner: OwnerInfo | undefined): number {
-    const now = monotonicMs()
-    if (!isWithoutWords(owner, this.#owner)) {
-      if (this.#extends) this.#runsFrom = this.#lastSignOfLife(owner, now)
-      this.#owner = owner
+  get signal(): AbortSignal {
+    return this.#controller.signal
+  }
+
+  begin(owner: OwnerInfo | undefined): void {
+    const { onWait, onLook } = this.#wait
+    const { limitMs, isRenewable, unusedMs } = this.#patience
+    this.#hasBegun = true
+    this.#patience.begin(owner)
+    this.#armLimit(unusedMs)
+    onWait?.(owner)
+    onLook?.(owner)
+    if (onLook === undefined && !isRenewable) return
+    const intervalMs = Math.min(Math.max(limitMs / LOOKS_PER_LIMIT, SHORTEST_INTERVAL_MS), LONGEST_INTERVAL_MS)
+    this.#lookTimer = setInterval(this.#guarded(this.#look), onLook === undefined ? intervalMs : LOOK_INTERVAL_MS)
+  }
+
+  giveUp(state: MutexState): never {
+    this.lastState = state
+    throw OUT_OF_PATIENCE
+  }
+
+  end(): void {
+    if (this.#hasBegun) this.#patience.end()
+    clearTimeout(this.#limitTimer)
+    clearInterval(this.#lookTimer)
+    this.#wait.signal?.removeEventListener('abort', this.#onAbort)
+  }
+
+  readonly #look = (): void => {
+    const { owner } = this.#mutex.query()
+    this.#patience.look(owner)
+    this.#wait.onLook?.(owner)
+  }
+
+  readonly #expire = (): void => {
+    const state = this.#mutex.query()
+    const leftMs = this.#patience.look(state.owner)
+    if (leftMs <= 0) this.giveUp(state)
+    this.#armLimit(leftMs)
+  }
+
+  #armLimit(leftMs: number): void {
+    this.#limitTimer = setTimeout(this.#guarded(this.#expire), Math.min(leftMs, LONGEST_TIMER_MS))
+  }
+
+  /** What a timer's callback throws would end the process instead of the wait. */
+  #guarded(step: () => void): () => void {
+    return () => {
+      try {
+        step()
+      } catch (error) {
+        this.#controller.abort(error)
+      }
     }
-    this.#lookedAt = now
-    return this.#runsFrom + this.#limitMs - now
   }
 
-  #lastSignOfLife(owner: OwnerInfo | undefined, now: number): number {
-    if (!isSameOwner(owner, this.#owner)) return now
-    const progress = owner?.progress
-    if (progress === undefined || progress.sequence === this.#owner?.progress?.sequence) return this.#runsFrom
-    // The record may be damaged: whatever it says, progress since the last look happened between that look and now.
-    return Math.min(Math.max(progress.monotonicMs, this.#lookedAt), now)
-  }
-}
-
-/**
- * The kernel names the same process as before, and its record is damaged or just being written: no news, nor another
- * owner.
- */
-function isWithoutWords(now: OwnerInfo | undefined, before: OwnerInfo | undefined): boolean {
-  return now !== undefined && now.since === undefined && now.pid === before?.pid
-}
-
-/** One acquisition has one `since`: an owner that released and acquired again is a new one. */
-export function isSameOwner(a: OwnerInfo | undefined, b: OwnerInfo | undefined): boolean {
-  return (
-    a?.pid === b?.pid && a?.processStart === b?.processStart && a?.threadId === b?.threadId && a?.since === b?.since
-  )
+  readonly #onAbort = (): void => this.#controller.abort(this.#wait.signal?.reason)
 }

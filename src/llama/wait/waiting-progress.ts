@@ -1,7 +1,7 @@
 // Turns what a waiter sees in the owner's record into progress events of its own.
 import type { OwnerInfo } from '../../mutex/owner-info.ts'
 import { monotonicMs } from '../monotonic-clock.ts'
-import { isSameOwner } from './progressing-wait.ts'
+import { isSameOwner } from './patience.ts'
 
 /** Another process or thread is downloading the file; these are its figures. */
 export interface WaitingProgress {
