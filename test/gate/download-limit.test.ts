@@ -76,7 +76,7 @@ test('with extendWhileProgressing: false the limit runs from the start of the wa
   assert.ok(last !== undefined && last.done < model.bytes, 'the download was to be under way still')
 })
 
-test('a new owner starts the limit anew', async () => {
+test('a new owner alone does not start the limit again', async () => {
   await using folder = await GateFolder.create()
   await using server = await ModelServer.start()
   const model = makeTinyGguf({ path: join(folder.path, 'source.gguf'), bytes: MODEL_BYTES })
@@ -85,21 +85,20 @@ test('a new owner starts the limit anew', async () => {
   await using next = await GateProcess.start(folder.options)
   await using last = await GateProcess.start({ ...folder.options, downloadTimeoutMs: LIMIT_MS })
 
-  // The queue: this process, then `next`, which gets nowhere, then `last`.
+  // The queue: this process, then `next`, which gets no byte, then `last`.
   const held = await folder.mutex('Download', join(folder.models, 'a.gguf')).acquire()
-  // As many reports as `next` will make before it stands still: that it is another owner must be enough.
-  for (let done = 0; done < 2; done++) held.report({ done })
   const nextCall = next.ensureModel(url)
   await nextCall.seenProgress(({ phase }) => phase === 'waiting')
   const lastCall = last.ensureModel(url)
   await lastCall.seenProgress(({ phase }) => phase === 'waiting')
+  const startedAt = performance.now()
   await delay(LIMIT_MS * 0.6)
   held.release()
-  const releasedAt = performance.now()
   await nextCall.seenProgress(({ phase }) => phase === 'resolving')
 
   await assert.rejects(lastCall.result, { code: 'ERR_MUTEX_TIMEOUT' })
-  assert.ok(performance.now() - releasedAt >= LIMIT_MS * 0.99)
+  const waitedMs = performance.now() - startedAt
+  assert.ok(waitedMs < LIMIT_MS * 1.5, `it took ${waitedMs} ms`)
 })
 
 test('a limit of 0 tries once', async () => {
