@@ -1,29 +1,32 @@
 // Getting llama.cpp itself: node-llama-cpp may clone and build it, in folders that all processes share.
 import { existsSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import type { Llama, LlamaOptions } from 'node-llama-cpp'
 import { NamedMutex } from '../mutex/named-mutex.ts'
-import { checkOptions } from '../mutex/options.ts'
+import { checkOptions, checkTimeout } from '../mutex/options.ts'
 import type { OwnerInfo } from '../mutex/owner-info.ts'
 import { LlamaBackendError } from './errors.ts'
 import type { GateSettings } from './gate-options.ts'
 import { backendMutexName } from './mutex-names.ts'
+import { ForeignBuild, llamaFolder } from './wait/foreign-build.ts'
+import { Patience } from './wait/patience.ts'
+import { acquirePatiently } from './wait/progressing-wait.ts'
+import { waitTimeoutError } from './wait/wait-timeout.ts'
 
 /**
- * node-llama-cpp's own options and three for the wait. Names that are none of the three go to node-llama-cpp as they
- * are, so a misspelt one is not noticed here.
+ * node-llama-cpp's own options and three for the wait. All other names go to node-llama-cpp as they are, so a misspelt
+ * one is not noticed here.
  */
 export type GetLlamaOptions = LlamaOptions & {
   /**
-   * How long to wait for another process's build, in milliseconds. `Infinity` unless told: a build may take half an hour, and
-   * one that dies frees its mutex at once.
+   * How long to wait for another process's build, in milliseconds. `0` waits for none. A build may take half an hour, and
+   * one whose process dies frees its lock by itself. Default: `Infinity`.
    */
   readonly timeoutMs?: number
-  /** Ends the wait for another process's build and the pauses between tries; a running build goes on to its end. */
+  /** Ends the wait for another process's build and the pauses between tries. A running build goes on to its end. */
   readonly signal?: AbortSignal
-  /** Called when there is a wait, with the owner as far as its record can be read. */
+  /** Called each time there is a wait, with the owner where it is known: a program without a gate keeps no record. */
   readonly onWait?: (owner: OwnerInfo | undefined) => void
 }
 
@@ -33,25 +36,47 @@ const RETRY_DELAYS_MS = [1000, 2000, 4000]
 
 export async function getLlama(options: GetLlamaOptions, settings: GateSettings): Promise<Llama> {
   checkOptions(options)
-  const { timeoutMs, signal, onWait, ...llamaOptions } = options
+  const { timeoutMs = Number.POSITIVE_INFINITY, signal, onWait, ...llamaOptions } = options
+  checkTimeout('timeoutMs', timeoutMs)
   signal?.throwIfAborted()
   const module = await importNodeLlamaCpp()
-  if (!mayBuild(llamaOptions)) return module.getLlama(llamaOptions).catch(fail)
+  const name = backendMutexName(settings.prefix)
+  using mutex = new NamedMutex(name, settings.mutexOptions)
+  const patience = new Patience({ limitMs: timeoutMs, extendWhileProgressing: false })
+  let isHeldHere = false
+  const findOwner = () => (isHeldHere ? undefined : ownerOf(mutex))
+  const foreign = new ForeignBuild(llamaOptions, { patience, signal, onWait, findOwner })
 
-  const existing = await getExisting(module, llamaOptions)
-  if (existing !== undefined) return existing
+  if (!mayBuild(llamaOptions)) return foreign.ask(() => module.getLlama(llamaOptions).catch(fail))
 
-  using mutex = new NamedMutex(backendMutexName(settings.prefix), settings.mutexOptions)
-  const lock = await mutex.acquire({
+  // With `build: 'auto'`, which builds only where there is no binary at all, the lock is for those who build. But while a
+  // gate builds what is wanted here, node-llama-cpp would not answer.
+  const isAuto = (llamaOptions.build ?? 'auto') === 'auto'
+  if (isAuto && !((await foreign.find()) !== undefined && mutex.query().held)) {
+    const existing = await foreign.ask(() => getExisting(module, llamaOptions))
+    if (existing !== undefined) return existing
+  }
+
+  const lock = await acquirePatiently(mutex, patience, {
     purpose: 'build llama.cpp',
-    ...(timeoutMs !== undefined && { timeoutMs }),
-    ...(signal && { signal }),
-    ...(onWait && { onWait }),
+    signal,
+    onWait,
+    timeoutError: (state) => waitTimeoutError('build llama.cpp', 'timeoutMs', { mutexName: name, timeoutMs }, state),
   })
+  isHeldHere = true
   try {
-    return await buildWithRetries(module, llamaOptions, signal)
+    return await buildWithRetries(module, llamaOptions, foreign, signal)
   } finally {
     lock.release()
+  }
+}
+
+/** For reports only: what goes wrong in a look does not matter here. */
+function ownerOf(mutex: NamedMutex): OwnerInfo | undefined {
+  try {
+    return mutex.query().owner
+  } catch {
+    return undefined
   }
 }
 
@@ -72,9 +97,7 @@ function mayBuild({ build, dryRun }: LlamaOptions): boolean {
   return dryRun !== true && (build ?? (process.versions.electron === undefined ? 'auto' : 'never')) !== 'never'
 }
 
-/** With `build: 'auto'`, which builds only where there is no binary at all, the lock is for those who build. */
 async function getExisting(module: NodeLlamaCpp, options: LlamaOptions): Promise<Llama | undefined> {
-  if ((options.build ?? 'auto') !== 'auto') return undefined
   try {
     return await module.getLlama({ ...options, build: 'never', progressLogs: false })
   } catch (error) {
@@ -83,9 +106,17 @@ async function getExisting(module: NodeLlamaCpp, options: LlamaOptions): Promise
   }
 }
 
-async function buildWithRetries(module: NodeLlamaCpp, options: LlamaOptions, signal?: AbortSignal): Promise<Llama> {
+async function buildWithRetries(
+  module: NodeLlamaCpp,
+  options: LlamaOptions,
+  foreign: ForeignBuild,
+  signal: AbortSignal | undefined,
+): Promise<Llama> {
   const hadSource = hasSource()
   for (let retries = 0; ; retries++) {
+    // A builder without a gate, or a dead one whose lock node-llama-cpp still takes for a living one's: node-llama-cpp
+    // would fail after 3 s.
+    await foreign.end()
     try {
       return await module.getLlama(options)
     } catch (error) {
@@ -102,8 +133,8 @@ async function buildWithRetries(module: NodeLlamaCpp, options: LlamaOptions, sig
  * (`node-llama-cpp source download --release …`) and stays.
  */
 function hasSource(): boolean {
-  const llamaFolder = join(dirname(fileURLToPath(import.meta.resolve('node-llama-cpp'))), '..', 'llama')
-  return !existsSync(llamaFolder) || existsSync(join(llamaFolder, 'llama.cpp', '.git'))
+  const folder = llamaFolder()
+  return folder === undefined || existsSync(join(folder, 'llama.cpp', '.git'))
 }
 
 /**

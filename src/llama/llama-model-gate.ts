@@ -166,10 +166,13 @@ export class LlamaModelGate {
 
   /**
    * node-llama-cpp's `getLlama(options)` with one build or clone of llama.cpp at a time on the machine. Binaries that exist
-   * are used without a lock.
+   * are used without a lock. While the wanted binary is being built, by a gate or by node-llama-cpp alone, the call waits
+   * for that build, within `timeoutMs`, until `signal`, and reports it to `onWait`. With `gpu: 'auto'` it waits for the
+   * build of any GPU's binary.
    *
-   * Rejects with a `LlamaBackendError` (`ERR_LLAMA_NOT_INSTALLED`, `ERR_LLAMA_BACKEND_FAILED`), with a `MutexTimeoutError`
-   * naming the process that builds, or with `signal.reason`.
+   * @throws {LlamaBackendError} `ERR_LLAMA_NOT_INSTALLED`, `ERR_LLAMA_BACKEND_FAILED`
+   * @throws {MutexTimeoutError} `ERR_MUTEX_TIMEOUT`, naming the process that builds, where it has a gate
+   * @throws `signal.reason`
    */
   getLlama(options: GetLlamaOptions = {}): Promise<Llama> {
     return getLlama(options, this.#settings)
