@@ -1,5 +1,6 @@
 // The file that is about to be loaded: where it really is, and whether it can be a model at all.
 import { open, realpath } from 'node:fs/promises'
+import { errnoOf, ModelDownloadError } from '../download/errors.ts'
 import { ggufHeaderBytes, whyNotGguf } from '../download/gguf/header.ts'
 import { type Manifest, readManifest } from '../download/published/manifest.ts'
 import { lookAtFile, verifyPublished } from '../download/published/verify.ts'
@@ -38,7 +39,10 @@ export async function checkAfterDeath(path: string, locks: HeldLocks, signal: Ab
   let before = 0
   for (const { path, bytes } of changed) {
     const onBytes = (done: number) => locks.report({ done: before + done, total, unit: 'bytes' })
-    const verification = await verifyPublished(path, { signal, onBytes })
+    const verification = await verifyPublished(path, { signal, onBytes }).catch((cause) => {
+      signal?.throwIfAborted()
+      return unreadable(path, cause)
+    })
     if (verification.verdict === 'damaged') throw damaged(path, verification.problem)
     before += bytes
   }
@@ -77,7 +81,7 @@ async function readHead(path: string): Promise<Uint8Array> {
 }
 
 function unreadable(path: string, cause: unknown): never {
-  const errno = cause instanceof Error ? (cause as NodeJS.ErrnoException).code : undefined
+  const errno = errnoOf(cause instanceof ModelDownloadError ? cause.cause : cause)
   if (errno === 'ENOENT' || errno === 'ENOTDIR') {
     throw new ModelLoadError('ERR_MODEL_NOT_FOUND', `There is no model file ${path}. Get it with ensureModel first`, {
       path,

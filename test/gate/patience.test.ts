@@ -1,5 +1,6 @@
 // How long a waiter of the gate is patient: only progress renews it, over all the locks that one call waits for.
 import assert from 'node:assert/strict'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import type { OwnerInfo } from 'os-mutex'
@@ -121,7 +122,7 @@ test(
   },
 )
 
-test('the error of a wait that took too long has the stack of its caller', async () => {
+test('the error of a wait that took too long has the stack of its caller, and listeners are told', async () => {
   await using folder = new LockFolder()
   using _held = folder.mutex(name).tryAcquire()
   async function theCaller() {
@@ -132,7 +133,13 @@ test('the error of a wait that took too long has the stack of its caller', async
       timeoutError: () => new Error('too long'),
     })
   }
+  const events: unknown[] = []
+  const listen = (event: unknown) => events.push(event)
+  subscribe('os-mutex:timeout', listen)
   await assert.rejects(theCaller(), ({ stack }: Error) => /theCaller/.test(stack ?? ''))
+  unsubscribe('os-mutex:timeout', listen)
+  const [event] = events as { mutex: string; timeoutMs: number; owner: OwnerInfo }[]
+  assert.deepEqual([events.length, event?.mutex, event?.timeoutMs, event?.owner.pid], [1, name, 20, process.pid])
 })
 
 test("a container's owner that gets on keeps the waiters outside patient", withNamespaces, async () => {

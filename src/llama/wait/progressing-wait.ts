@@ -28,11 +28,8 @@ const LONGEST_INTERVAL_MS = 1000
 const LONGEST_TIMER_MS = 2 ** 31 - 1
 
 /** Waits for one mutex. */
-export function acquireWhileProgressing(
-  mutex: NamedMutex,
-  { limitMs, extendWhileProgressing, ...wait }: PatientWait & PatienceOptions,
-): Promise<MutexLock> {
-  return acquirePatiently(mutex, new Patience({ limitMs, extendWhileProgressing }), wait)
+export function acquireWhileProgressing(mutex: NamedMutex, wait: PatientWait & PatienceOptions): Promise<MutexLock> {
+  return acquirePatiently(mutex, new Patience(wait), wait)
 }
 
 /** Waits for one of several mutexes that share one limit. */
