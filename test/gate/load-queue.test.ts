@@ -56,19 +56,21 @@ test('a load that waits for the GPU passes on the progress of the owner ahead to
   const [x, y] = ['x.gguf', 'y.gguf'].map((name) => makeTinyGguf({ path: join(folder.models, name) }).path)
   const options = { ...folder.options, deviceLock: true, loadTimeoutMs: LIMIT_MS }
   const gate = () => new LlamaModelGate(options)
-  const ahead = gateway()
+  const [ahead, begun] = [gateway(), gateway()]
   let report: (fraction: number) => void = () => {}
   const first = gate().loadModel(
     new StubLlama({
       load: async ({ onLoadProgress }) => {
         report = (fraction) => onLoadProgress?.(fraction)
         report(0.01)
+        begun.resolve()
         await ahead.promise
         return {}
       },
     }).llama,
     { modelPath: x ?? '' },
   )
+  await begun.promise
   const second = gateway()
   const middle = gate().loadModel(new StubLlama({ load: async () => ({}) }).llama, {
     modelPath: y ?? '',
