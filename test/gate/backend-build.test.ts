@@ -208,3 +208,40 @@ test('a clone of the source by another program is waited for before a build', wi
   compilation.finish()
   assert.deepEqual(await builder.end(), { done: 'localBuild' })
 })
+
+test('a build that begins while node-llama-cpp is asked ends the wait all the same', withCompiler, async () => {
+  const lock = `${compiler.buildFolder}.lock`
+  for (const [limitMs, abort, code] of [
+    [100, false, 'ERR_MUTEX_TIMEOUT'],
+    ['Infinity', true, 'ABORTED'],
+  ] as const) {
+    await compiler.clear()
+    // What is asked makes the lock, and answers when the wait is over.
+    await using caller = new Caller(`
+      import { mkdirSync } from 'node:fs'
+      import { ForeignBuild } from './node_modules/os-mutex/dist/llama/wait/foreign-build.js'
+      import { Patience } from './node_modules/os-mutex/dist/llama/wait/patience.js'
+      const say = (message) => console.log(JSON.stringify(message))
+      const controller = new AbortController()
+      const build = new ForeignBuild({ gpu: false }, {
+        patience: new Patience({ limitMs: ${limitMs}, extendWhileProgressing: false }),
+        signal: controller.signal,
+        findOwner: () => undefined,
+        onWait: () => {
+          say({ wait: null })
+          if (${abort}) controller.abort(Object.assign(new Error('enough'), { code: 'ABORTED' }))
+        },
+      })
+      let answer
+      const question = () => new Promise((resolve) => {
+        mkdirSync(${JSON.stringify(lock)}, { recursive: true })
+        answer = resolve
+      })
+      await build.ask(question).catch(({ code }) => say({ code }))
+      answer({ dispose: () => say({ done: 'disposed' }) })
+    `)
+    assert.deepEqual(await caller.end(), { done: 'disposed' })
+    assert.equal((await caller.seen(({ wait }) => wait !== undefined)).wait, null)
+    assert.equal((await caller.seen((message) => message.code !== undefined)).code, code)
+  }
+})
