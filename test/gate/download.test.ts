@@ -1,6 +1,6 @@
 // ensureModel: one download of a file at a time on the machine; the others wait, see its progress and get its file.
 import assert from 'node:assert/strict'
-import { readdir, readFile, rename, stat, symlink, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rename, stat, symlink, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { Worker } from 'node:worker_threads'
@@ -235,7 +235,7 @@ test('the download is unlocked before the load begins', async () => {
   assert.ok((await call.result).tokens > 0)
 })
 
-test('a published file is verified before the load that follows a load that died', async () => {
+test('a published file that was changed is found out by the load that follows a load that died', async () => {
   await using scene = await Scene.create()
   const big = makeTinyGguf({ path: scene.model.path, bytes: 64 * MEBIBYTE })
   scene.server.serve('/a.gguf', big.path)
@@ -247,6 +247,7 @@ test('a published file is verified before the load that follows a load that died
   const waiting = waiter.loadModel({ modelPath: scene.path })
   await waiting.seen((message) => message.is === 'wait')
   await damage(scene.folder.models)
+  await utimes(scene.path, 1_000_000_000, 1_000_000_000)
   await owner.kill()
 
   await assert.rejects(waiting.result, { code: 'ERR_MODEL_DAMAGED', path: scene.path })
