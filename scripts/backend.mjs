@@ -1,7 +1,7 @@
-// `npm run test:backend [-- --kill-after=N]`: a real build of llama.cpp from the source that node-llama-cpp brings, by three
-// processes of which the one that builds is killed in the middle, after N seconds of compiling (30 unless given). By hand: it takes
-// some 10 minutes on two cores. It needs git, cmake, make and a C++ compiler, and no network where Node's headers lie beside
-// Node. Only a last line that begins with `BACKEND PASSED` says that it has passed.
+// `npm run test:backend [-- --kill-after=N]`: a real build of llama.cpp from the source that node-llama-cpp brings, by
+// three processes of which the one that builds is killed in the middle, after N seconds of compiling (30 unless given).
+// By hand: it takes some 10 minutes on two cores. It needs git, cmake, make and a C++ compiler, and no network where
+// Node's headers lie beside Node. Only a last line that begins with `BACKEND PASSED` says that it has passed.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, existsSync, mkdirSync, readdirSync, realpathSync } from 'node:fs'

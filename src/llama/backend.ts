@@ -20,8 +20,8 @@ import { waitTimeoutError } from './wait/wait-timeout.ts'
  */
 export type GetLlamaOptions = LlamaOptions & {
   /**
-   * How long to wait for another process's build, in milliseconds. `0` waits for none. A build may take half an hour, and
-   * one whose process dies frees its lock by itself. Default: `Infinity`.
+   * How long to wait for another process's build, in milliseconds. `0` waits for none. A build may take half an hour,
+   * and one whose process dies frees its lock by itself. Default: `Infinity`.
    */
   readonly timeoutMs?: number
   /** Ends the wait for another process's build and the pauses between tries. A running build goes on to its end. */
@@ -49,8 +49,8 @@ export async function getLlama(options: GetLlamaOptions, settings: GateSettings)
 
   if (!mayBuild(llamaOptions)) return foreign.ask(() => module.getLlama(llamaOptions).catch(fail))
 
-  // With `build: 'auto'`, which builds only where there is no binary at all, the lock is for those who build. But while a
-  // gate builds what is wanted here, node-llama-cpp would not answer.
+  // With `build: 'auto'`, which builds only where there is no binary at all, the lock is for those who build. But while
+  // a gate builds what is wanted here, node-llama-cpp would not answer.
   const isAuto = (llamaOptions.build ?? 'auto') === 'auto'
   if (isAuto && !((await foreign.find()) !== undefined && mutex.query().held)) {
     const existing = await foreign.ask(() => getExisting(module, llamaOptions))
@@ -138,8 +138,9 @@ function hasSource(): boolean {
 }
 
 /**
- * The clean start between tries. Only a clone can spoil the next try (it may be cut short, or without its patches): a build
- * begins by removing what an earlier one left in its folder, and is never used without the mark that it sets at its end.
+ * The clean start between tries. Only a clone can spoil the next try (it may be cut short, or without its patches): a
+ * build begins by removing what an earlier one left in its folder, and is never used without the mark that it sets at
+ * its end.
  */
 async function removeSource(): Promise<void> {
   const { ClearLlamaCppBuildCommand } = await import('node-llama-cpp/commands')

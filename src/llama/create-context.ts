@@ -15,9 +15,9 @@ import { Patience } from './wait/patience.ts'
  */
 export type CreateContextOptions = LlamaContextOptions & {
   /**
-   * How long to wait for the GPU, in milliseconds. It runs from the last progress of a load that holds it. A creation has
-   * no progress that node-llama-cpp reports, so those ahead in the queue count in full. `0` tries once, `Infinity` waits
-   * for ever. Default: the gate's `loadTimeoutMs`.
+   * How long to wait for the GPU, in milliseconds. It runs from the last progress of a load that holds it. A creation
+   * has no progress that node-llama-cpp reports, so those ahead in the queue count in full. `0` tries once, `Infinity`
+   * waits for ever. Default: the gate's `loadTimeoutMs`.
    */
   readonly timeoutMs?: number
   /** Called each time the creation has to wait, with the owner as far as its record can be read. */
@@ -25,8 +25,8 @@ export type CreateContextOptions = LlamaContextOptions & {
 }
 
 /**
- * The model's `gpuLayers` make no difference here: also for a model without a layer on the GPU llama.cpp takes the GPU's
- * memory for the context's compute buffers.
+ * The model's `gpuLayers` make no difference here: also for a model without a layer on the GPU llama.cpp takes the
+ * GPU's memory for the context's compute buffers.
  */
 export async function createContext(
   model: LlamaModel,

@@ -11,26 +11,27 @@ export interface LlamaModelGateOptions {
    */
   readonly modelsDirectory?: string
   /**
-   * How long `loadModel` and `createContext` wait for their turn, in milliseconds. It runs from the last progress of the
-   * process that is loading. `0` tries once, `Infinity` waits for ever. The load itself has no limit. Default: `120_000`.
+   * How long `loadModel` and `createContext` wait for their turn, in milliseconds. It runs from the last progress of
+   * the process that is loading. `0` tries once, `Infinity` waits for ever. The load itself has no limit. Default:
+   * `120_000`.
    */
   readonly loadTimeoutMs?: number
   /**
-   * How long `ensureModel` waits for another process's download, in milliseconds; `300_000` unless told. It runs from that
-   * process's last progress. `0` tries once, `Infinity` waits for ever.
+   * How long `ensureModel` waits for another process's download, in milliseconds; `300_000` unless told. It runs from
+   * that process's last progress. `0` tries once, `Infinity` waits for ever.
    */
   readonly downloadTimeoutMs?: number
   /**
-   * `false` makes `downloadTimeoutMs` and `loadTimeoutMs` run from the start of the wait, even if the owner makes progress.
-   * A new owner alone does not start them again. Default: `true`.
+   * `false` makes `downloadTimeoutMs` and `loadTimeoutMs` run from the start of the wait, even if the owner makes
+   * progress. A new owner alone does not start them again. Default: `true`.
    */
   readonly extendWhileProgressing?: boolean
   /** Begins the names of the gate's mutexes: gates with different prefixes do not know of each other. `os-mutex` unless told. */
   readonly prefix?: string
   /**
-   * Whether `loadModel` and `createContext` also lock the GPU, so that estimating the free memory and using it are one step
-   * on the whole machine. `'auto'`: where the Llama instance uses a GPU. `true`: there, and without a GPU the CPU's memory
-   * in its place. A load with `gpuLayers: 0` never does. Default: `'auto'`.
+   * Whether `loadModel` and `createContext` also lock the GPU, so that estimating the free memory and using it are one
+   * step on the whole machine. `'auto'`: where the Llama instance uses a GPU. `true`: there, and without a GPU the
+   * CPU's memory in its place. A load with `gpuLayers: 0` never does. Default: `'auto'`.
    */
   readonly deviceLock?: 'auto' | boolean
   /** Where the lock files are; see `NamedMutexOptions.directory`. */

@@ -51,7 +51,7 @@ export class HeldLocks implements Disposable {
     return lock
   }
 
-  /** Reports to everybody who waits for one of the locks; at most ten times a second. Does nothing after the release. */
+  /** Reports to all who wait for one of the locks, at most ten times a second. Does nothing after the release. */
   report(progress: ReportedProgress): void {
     const now = monotonicMs()
     if (now - this.#reportedAt < REPORT_INTERVAL_MS) return

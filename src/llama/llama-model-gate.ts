@@ -105,11 +105,12 @@ export class LlamaModelGate {
   }
 
   /**
-   * `llama.loadModel(options)` when it is this process's turn to load that file. The locks are released when the load settles.
+   * `llama.loadModel(options)` when it is this process's turn to load that file. The locks are released when the load
+   * settles.
    *
    * Rejects with a `ModelLoadError` (`ERR_MODEL_NOT_FOUND`, `ERR_MODEL_NOT_READABLE`, `ERR_MODEL_NOT_GGUF`,
-   * `ERR_MODEL_DAMAGED`, `ERR_MODEL_LOAD_FAILED`), with a `MutexTimeoutError` (`ERR_MUTEX_TIMEOUT`) naming the process that holds the file or the
-   * GPU, or with `loadSignal.reason`.
+   * `ERR_MODEL_DAMAGED`, `ERR_MODEL_LOAD_FAILED`), with a `MutexTimeoutError` (`ERR_MUTEX_TIMEOUT`) naming the process
+   * that holds the file or the GPU, or with `loadSignal.reason`.
    */
   loadModel(llama: Llama, options: LoadModelOptions): Promise<LlamaModel> {
     return loadModel(llama, options, this.#settings)
@@ -117,8 +118,8 @@ export class LlamaModelGate {
 
   /**
    * `ensureModel`, then `loadModel` of its file. The download's lock is released in between. What is loaded is what
-   * `ensureModel` answered: the files of all parts are compared under the load's lock and again after the load, and where
-   * another program has put another file there, both steps are done again.
+   * `ensureModel` answered: the files of all parts are compared under the load's lock and again after the load, and
+   * where another program has put another file there, both steps are done again.
    *
    * Rejects as they do, and with a `ModelLoadError` `ERR_MODEL_REPLACED` when that goes on.
    */
@@ -152,9 +153,9 @@ export class LlamaModelGate {
   }
 
   /**
-   * `model.createContext(options)` when it is this process's turn on the GPU. The context's KV cache is where GPUs run out
-   * of memory, so estimating what is free and taking it are one step on the machine, as for a load, under the same lock.
-   * The lock is released when the creation settles. Without a GPU there is no wait (see the gate's `deviceLock`).
+   * `model.createContext(options)` when it is this process's turn on the GPU. The context's KV cache is where GPUs run
+   * out of memory, so estimating what is free and taking it are one step on the machine, as for a load, under the same
+   * lock. The lock is released when the creation settles. Without a GPU there is no wait (see the gate's `deviceLock`).
    *
    * @throws {LlamaContextError} `ERR_LLAMA_CONTEXT_NO_MEMORY`, `ERR_LLAMA_CONTEXT_FAILED`
    * @throws {MutexTimeoutError} `ERR_MUTEX_TIMEOUT`, naming the process that holds the GPU
@@ -165,10 +166,10 @@ export class LlamaModelGate {
   }
 
   /**
-   * node-llama-cpp's `getLlama(options)` with one build or clone of llama.cpp at a time on the machine. Binaries that exist
-   * are used without a lock. While the wanted binary is being built, by a gate or by node-llama-cpp alone, the call waits
-   * for that build, within `timeoutMs`, until `signal`, and reports it to `onWait`. With `gpu: 'auto'` it waits for the
-   * build of any GPU's binary.
+   * node-llama-cpp's `getLlama(options)` with one build or clone of llama.cpp at a time on the machine. Binaries that
+   * exist are used without a lock. While the wanted binary is being built, by a gate or by node-llama-cpp alone, the
+   * call waits for that build, within `timeoutMs`, until `signal`, and reports it to `onWait`. With `gpu: 'auto'` it
+   * waits for the build of any GPU's binary.
    *
    * @throws {LlamaBackendError} `ERR_LLAMA_NOT_INSTALLED`, `ERR_LLAMA_BACKEND_FAILED`
    * @throws {MutexTimeoutError} `ERR_MUTEX_TIMEOUT`, naming the process that builds, where it has a gate

@@ -22,8 +22,8 @@ import { Patience } from './wait/patience.ts'
  */
 export type LoadModelOptions = LlamaModelOptions & {
   /**
-   * How long to wait for the file's mutex and the GPU's together, in milliseconds. It runs from the last progress of the
-   * process that is loading (see the gate's `extendWhileProgressing`). Default: the gate's `loadTimeoutMs`.
+   * How long to wait for the file's mutex and the GPU's together, in milliseconds. It runs from the last progress of
+   * the process that is loading (see the gate's `extendWhileProgressing`). Default: the gate's `loadTimeoutMs`.
    */
   readonly timeoutMs?: number
   /** Called each time the load has to wait, with the owner as far as its record can be read. */

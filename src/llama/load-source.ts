@@ -1,5 +1,5 @@
-// From a source to a loaded model: what is loaded is what ensureModel answered, though others may publish under the same
-// name between the two steps.
+// From a source to a loaded model: what is loaded is what ensureModel answered, though others may publish under the
+// same name between the two steps.
 //
 //   1  ensureModel answers a file
 //   2  its load lock is taken, which may take minutes
@@ -67,6 +67,6 @@ function replacedError(path: string, rounds: number): ModelLoadError {
   const reason = 'another file keeps taking its name'
   const message =
     `${path} was replaced ${rounds} times between its download and its load: ${reason}, so another program publishes ` +
-    'another model there. Give this one a name that nothing else has (`fileName`), or a models folder that nothing else uses'
+    'another model there. Give this one a name of its own (`fileName`), or a models folder that nothing else uses'
   return new ModelLoadError('ERR_MODEL_REPLACED', message, { path, reason })
 }

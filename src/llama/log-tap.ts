@@ -3,15 +3,16 @@ import type { Llama, LlamaLogLevel } from 'node-llama-cpp'
 import { abortable } from '../download/disk/abortable.ts'
 
 const MOST_LINES = 20
-// llama.cpp's lines come through the event loop and arrive just after the load's own rejection: 1 to 2 ms on Linux, 15 ms measured on a
-// busy machine. Once a process has made several Llama instances they don't come at all.
+// llama.cpp's lines come through the event loop and arrive just after the load's own rejection: 1 to 2 ms on Linux, 15
+// ms measured on a busy machine. Once a process has made several Llama instances they don't come at all.
 const PATIENCE_MS = 250
 
 /**
- * The error lines of one Llama instance, collected while any load of the gate runs on it. All those loads share one tap,
- * so that the logger is replaced once and put back once, whichever load ends last. Whose lines are whose follows from their
- * running one after the other: what was logged since the last one's lines were taken is this one's. node-llama-cpp itself runs
- * one load at a time per instance, but it starts the next as soon as one has failed, which is before that one's lines are here.
+ * The error lines of one Llama instance, collected while any load of the gate runs on it. All those loads share one
+ * tap, so that the logger is replaced once and put back once, whichever load ends last. Whose lines are whose follows
+ * from their running one after the other: what was logged since the last one's lines were taken is this one's.
+ * node-llama-cpp itself runs one load at a time per instance, but it starts the next as soon as one has failed, which
+ * is before that one's lines are here.
  */
 class LogTap {
   readonly #llama: Llama

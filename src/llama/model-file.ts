@@ -24,9 +24,9 @@ export async function findModelFile(path: string): Promise<string> {
 }
 
 /**
- * Looks at a model whose last loader died: at every part of a split one. A reader cannot damage a file, so size, mtime and
- * structure are enough where they are as published. A part that differs from its manifest is hashed, and others see how
- * far that is. A file without a manifest has only its structure to be judged by.
+ * Looks at a model whose last loader died: at every part of a split one. A reader cannot damage a file, so size, mtime
+ * and structure are enough where they are as published. A part that differs from its manifest is hashed, and others see
+ * how far that is. A file without a manifest has only its structure to be judged by.
  *
  * @throws {ModelLoadError} `ERR_MODEL_DAMAGED`, `ERR_MODEL_NOT_READABLE`; the signal's reason.
  */
@@ -66,7 +66,7 @@ async function lookAtPart(path: string): Promise<Part> {
 
 function damaged(path: string, reason: string): ModelLoadError {
   const advice = 'Delete it and download it again. If it is a file of your own, load it again: it is checked only now'
-  const message = `The process that loaded ${path} before died, and the file is not as it was published: ${reason}. ${advice}`
+  const message = `The last loader of ${path} died, and the file is not as it was published: ${reason}. ${advice}`
   return new ModelLoadError('ERR_MODEL_DAMAGED', message, { path, reason })
 }
 

@@ -28,7 +28,7 @@ class Scene implements AsyncDisposable {
   readonly stub: StubLlama
   /** Hashes of what each load read. */
   readonly loaded: string[][] = []
-  /** Called with the model's path in the middle of each load, after its files were read or before, as the test wants it. */
+  /** Called with the model's path in the middle of each load: after its files were read, or before. */
   duringLoad: (path: string) => void = () => {}
   readsFirst = true
   #models = 0

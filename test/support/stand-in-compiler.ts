@@ -1,5 +1,5 @@
-// A compiler that takes no time: stands in for npm, which node-llama-cpp runs to compile llama.cpp, asks the test when it may
-// finish, and then puts the package's own binary where a compiled one would be.
+// A compiler that takes no time: stands in for npm, which node-llama-cpp runs to compile llama.cpp, asks the test when
+// it may finish, and then puts the package's own binary where a compiled one would be.
 import { copyFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { createServer, type Server, type Socket } from 'node:net'
@@ -20,7 +20,7 @@ export const withCompiler = {
       : binaries === undefined && `there is no binary of node-llama-cpp for ${target}`,
 }
 
-/** As an executable of the installation's PATH. Arguments: `run -s cmake-js-llama -- clean|compile … --out <folder>`. */
+/** As a program in the installation's PATH. Arguments: `run -s cmake-js-llama -- clean|compile … --out <folder>`. */
 const program = (socket: string, folder: string) => `#!${process.execPath}
 const { cpSync } = require('node:fs')
 const { connect } = require('node:net')

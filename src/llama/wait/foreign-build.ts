@@ -1,7 +1,9 @@
-// Builds of llama.cpp that hold node-llama-cpp's own lock. node-llama-cpp waits for that lock without a limit, a signal or a
-// report, also where it is only asked for a binary that exists. So it is waited for here, before node-llama-cpp is asked.
+// Builds of llama.cpp that hold node-llama-cpp's own lock. node-llama-cpp waits for that lock without a limit, a signal
+// or a report, also where it is only asked for a binary that exists. So it is waited for here, before node-llama-cpp is
+// asked.
 //
-// The lock of <folder> is the folder <folder>.lock. Its owner touches it every 5 s, and after 10 s without that it is nobody's:
+// The lock of <folder> is the folder <folder>.lock. Its owner touches it every 5 s, and after 10 s without that it is
+// nobody's:
 // https://github.com/moxystudio/node-proper-lockfile#design, with the figures of node-llama-cpp's withLockfile.
 import { existsSync } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
@@ -129,8 +131,9 @@ const GPU_TYPES = ['cuda', 'vulkan', 'metal']
 const CUSTOM = /-[0-9a-z]{20,40}$/
 
 /**
- * Whether a call with these options may look at this build. A build is named `<platform>-<arch>[-<gpu>][-release-<release>]
- * [-<hash of the CMake options>]`. With `gpu: 'auto'` that is any GPU's, since the machine decides which are tried.
+ * Whether a call with these options may look at this build. A build is named
+ * `<platform>-<arch>[-<gpu>][-release-<release>][-<hash of the CMake options>]`. With `gpu: 'auto'` that is any GPU's,
+ * since the machine decides which are tried.
  */
 function isVariantOf({ gpu, cmakeOptions }: LlamaOptions, variant: string): boolean {
   const target = `${PLATFORMS[process.platform] ?? process.platform}-${process.arch}`
@@ -156,7 +159,7 @@ async function pause(ms: number, signal: AbortSignal | undefined): Promise<void>
 
 function timeoutError(lock: string, timeoutMs: number, owner: OwnerInfo | undefined): MutexTimeoutError {
   const message =
-    `Waited ${timeoutMs / 1000} s in vain for another program's build of llama.cpp (${basename(lock, SUFFIX)}). It holds ` +
-    `node-llama-cpp's lock ${lock}. Wait longer (timeoutMs), or end that program: its lock is free 10 s later.`
+    `Waited ${timeoutMs / 1000} s in vain for another program's build of llama.cpp (${basename(lock, SUFFIX)}). It ` +
+    `holds node-llama-cpp's lock ${lock}. Wait longer (timeoutMs), or end that program: its lock is free 10 s later.`
   return new MutexTimeoutError(message, { mutexName: lock, timeoutMs, held: true, owner })
 }

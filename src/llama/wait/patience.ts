@@ -1,4 +1,5 @@
-// How long a caller stays patient: the limit runs from the owner's last progress, over all locks that one call waits for.
+// How long a caller stays patient: the limit runs from the owner's last progress, over all locks that one call waits
+// for.
 import type { OwnerInfo } from '../../mutex/owner-info.ts'
 import { monotonicMs } from '../monotonic-clock.ts'
 

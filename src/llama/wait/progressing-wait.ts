@@ -1,5 +1,5 @@
-// Waiting for a mutex for as long as its owner makes progress. The kernel keeps this waiter's place in the queue all the
-// while: one acquire, never a retry.
+// Waiting for a mutex for as long as its owner makes progress. The kernel keeps this waiter's place in the queue all
+// the while: one acquire, never a retry.
 import type { MutexState } from '../../mutex/mutex-core.ts'
 import type { MutexLock } from '../../mutex/mutex-lock.ts'
 import type { NamedMutex } from '../../mutex/named-mutex.ts'

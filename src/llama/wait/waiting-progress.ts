@@ -33,8 +33,8 @@ export function reportWaiting(onProgress: (progress: WaitingProgress) => void): 
   return (owner) => {
     const sameOwner = isSameOwner(owner, reported)
     if (!first && sameOwner && owner?.progress?.sequence === reported?.progress?.sequence) return
-    // Between two owners nobody has figures, and what the kernel calls the owner may be this very process, which has not
-    // heard of its grant yet. The figures of before stand.
+    // Between two owners nobody has figures, and what the kernel calls the owner may be this very process, which has
+    // not heard of its grant yet. The figures of before stand.
     if (!first && owner?.progress === undefined) return
     first = false
     reported = owner
