@@ -6,14 +6,15 @@ import { onDisk } from '../download/disk/files.ts'
 import { defaultStallMs, downloadFile, type FetchPolicy } from '../download/download.ts'
 import { ModelDownloadError, notHere } from '../download/errors.ts'
 import { openConnections } from '../download/http/connections.ts'
-import { askForTag, recallTag } from '../download/http/hub-tag.ts'
+import { askForTag } from '../download/http/hub-tag.ts'
 import { Remote } from '../download/http/remote.ts'
 import type { DownloadProgress } from '../download/progress.ts'
 import { findLocal } from '../download/published/local-file.ts'
 import { isMirrored, mirror } from '../download/published/mirror.ts'
 import { asSplit, findPublished, type PublishedFile, type PublishedModel } from '../download/published/verify.ts'
+import { keepTag, recallTag } from '../download/source/hub-tag.ts'
 import type { ModelSource, ResolvedSource } from '../download/source/parse.ts'
-import { type ModelFiles, type ModelRequest, resolveRequest } from '../download/source/resolve.ts'
+import { type ModelFiles, resolveRequest, type TagRequest, tagWords } from '../download/source/resolve.ts'
 import { describeOwner } from '../mutex/describe-owner.ts'
 import type { MutexLock } from '../mutex/mutex-lock.ts'
 import { NamedMutex } from '../mutex/named-mutex.ts'
@@ -79,7 +80,7 @@ export async function ensureModel(
   signal?.throwIfAborted()
   const request = resolveRequest(input, settings.modelsDirectory)
   if (request.kind === 'local') {
-    const file = await findLocal(request.file, { signal })
+    const file = await findLocal({ ...request, path: request.paths[0] }, { signal })
     if (options.mirrorTo !== undefined) await mirror(file.path, resolve(options.mirrorTo), signal)
     return file
   }
@@ -107,20 +108,22 @@ interface Target {
 
 /** Which files a tag means: by what is known of it here where that will do, else by the hub's word. */
 async function filesOfTag(
-  request: ModelRequest & { kind: 'tag' },
+  request: TagRequest,
   { fetch, signal, dispatcher }: EnsureModelOptions,
   { modelsDirectory }: GateSettings,
 ): Promise<ModelFiles> {
-  const lookup = { ...request, modelsDirectory }
-  const known = fetch === 'always' ? undefined : await recallTag(lookup)
-  if (known) return known
+  const known =
+    fetch === 'always' ? undefined : await recallTag(request, modelsDirectory, { anyHub: fetch === 'never' })
+  if (known) return request.filesAt(known)
   if (fetch === 'never') {
-    const { user, repo, tag } = request.tag
-    throw notHere(`hf:${user}/${repo}:${tag}`, 'the hub, which knows what file that is, must not be asked for it')
+    throw notHere(tagWords(request.tag), 'the hub, which knows what file that is, must not be asked for it')
   }
   const line = openConnections(dispatcher, defaultStallMs)
   try {
-    return await askForTag(lookup, { dispatcher: line.dispatcher, signal, stallMs: defaultStallMs })
+    const path = await askForTag(request, { dispatcher: line.dispatcher, signal, stallMs: defaultStallMs })
+    const files = request.filesAt(path)
+    await keepTag(request, path, modelsDirectory, signal)
+    return files
   } finally {
     line.close()
   }

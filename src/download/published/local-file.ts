@@ -2,8 +2,13 @@
 
 import type { HashOptions } from '../disk/file-hash.ts'
 import { ModelDownloadError, notHere } from '../errors.ts'
-import type { LocalFile } from '../source/resolve.ts'
 import { fromCache, lookAtFile, type PublishedModel, readContent } from './verify.ts'
+
+export interface LocalFile {
+  readonly path: string
+  readonly sha256: string | undefined
+  readonly bytes: number | undefined
+}
 
 /**
  * The file, if it is a GGUF of the size and hash that are expected. Its hash is told only where it was expected, since it costs

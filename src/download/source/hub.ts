@@ -1,7 +1,4 @@
-// The hub (huggingface.co or a mirror of it): how its files are written, addressed and named, and whose token it gets.
-import { readFileSync } from 'node:fs'
-import { homedir } from 'node:os'
-import { join } from 'node:path'
+// The hub (huggingface.co or a mirror of it): how its files are written, addressed and named.
 import { invalidSource, redacted } from '../errors.ts'
 
 export type Environment = Readonly<Record<string, string | undefined>>
@@ -12,7 +9,7 @@ export interface HubFile {
   readonly repo: string
   readonly revision: string
   /** Folders and the file's name. */
-  readonly path: readonly string[]
+  readonly path: readonly [string, ...string[]]
 }
 
 /** A repository's file by its quantization: only the hub knows which one that is. */
@@ -23,54 +20,139 @@ export interface HubTag {
   readonly tag: string
 }
 
-/** Where the hub is, ending in a slash: `MODEL_ENDPOINT`, else `HF_ENDPOINT`, else https://huggingface.co/. */
+/** A web address on the hub. */
+export interface HubLink {
+  readonly url: URL
+  /** The hub's address that it begins with. Ends in a slash, and has no user info. */
+  readonly base: URL
+  /** `blob` for the page of a file, `resolve` for the file itself. */
+  readonly kind: 'page' | 'file'
+}
+
+const publicHub = 'https://huggingface.co/'
+const publicHosts = new Set(['huggingface.co', 'hf.co', 'www.huggingface.co', 'www.hf.co'])
+
+/** Where the hub is asked, ending in a slash: `MODEL_ENDPOINT`, else `HF_ENDPOINT`, else https://huggingface.co/. */
 export function hubEndpoint(env: Environment): URL {
   // Empty means unset, as in shells.
-  const text = env.MODEL_ENDPOINT || env.HF_ENDPOINT || 'https://huggingface.co'
+  const text = env.MODEL_ENDPOINT || env.HF_ENDPOINT || publicHub
+  const endpoint = endpointOf(text)
+  if (endpoint) return endpoint
+  throw invalidSource(`${hubVariable(env)} is ${redacted(text)}, which is no http(s) URL`)
+}
+
+/** The variable that names the endpoint. */
+export function hubVariable(env: Environment): string {
+  return env.MODEL_ENDPOINT ? 'MODEL_ENDPOINT' : 'HF_ENDPOINT'
+}
+
+/** All addresses that a link to the hub may begin with. */
+export function hubAddresses(env: Environment): readonly URL[] {
+  const endpoints = [env.MODEL_ENDPOINT, env.HF_ENDPOINT, publicHub]
+  return endpoints.map((text) => endpointOf(text || '')).filter((endpoint) => endpoint !== undefined)
+}
+
+function endpointOf(text: string): URL | undefined {
   const endpoint = URL.canParse(text) ? new URL(text) : undefined
-  if (endpoint?.protocol !== 'http:' && endpoint?.protocol !== 'https:') {
-    throw invalidSource(`MODEL_ENDPOINT or HF_ENDPOINT is ${redacted(text)}, which is no http(s) URL`)
-  }
+  if (endpoint?.protocol !== 'http:' && endpoint?.protocol !== 'https:') return undefined
   if (!endpoint.pathname.endsWith('/')) endpoint.pathname += '/'
+  endpoint.search = ''
+  endpoint.hash = ''
   return endpoint
 }
 
 const prefix = /^(?:(?:hf|huggingface):(?:\/\/)?|(?:hf|huggingface)\.co\/)/
 
 /**
- * What `hf:user/repo/path/file.gguf[#revision]`, `hf:user/repo:Q4_K_M` or `hf:user/repo` stands for; a hub's page of a repository
- * or a file as well. `undefined` for what is not of the hub.
+ * What `hf:user/repo/path/file.gguf[#revision]`, `hf:user/repo:Q4_K_M` or `hf:user/repo` stands for. `%23` is a `#` in a name.
+ * `undefined` for what is not written so.
  */
-export function parseHubSource(text: string, endpoint: URL): HubFile | HubTag | undefined {
-  const words = prefix.test(text) ? text.replace(prefix, '') : wordsOfPage(text, endpoint)
-  if (words === undefined) return undefined
-  const [path = '', revision = ''] = words.split(/#(.*)/s)
-  const [user = '', repo = '', ...file] = path.split('/')
-  if (file.length > 0) {
-    const isComplete = ![user, repo, ...file].some((part) => part === '' || part === '.' || part === '..')
-    if (isComplete) return { user, repo, revision: revision === '' ? 'main' : revision, path: file }
-  } else {
-    const [name = '', tag = '', ...more] = repo.split(':')
-    const isComplete = ![user, name].some((part) => /^\.{0,2}$/.test(part)) && more.length === 0 && revision === ''
-    if (isComplete && /^[\w.-]*$/.test(tag)) return { user, repo: name, tag: tag === '' ? 'latest' : tag }
-  }
+export function parseHubWords(text: string): HubFile | HubTag | undefined {
+  if (!prefix.test(text)) return undefined
+  const [place = '', revision = ''] = text.replace(prefix, '').split(/#(.*)/s)
+  const literal = (part: string) => part.replaceAll('%23', '#')
+  const [user = '', repo = '', ...path] = place.split('/').map(literal)
+  const found =
+    path.length > 0 ? hubFile(user, repo, literal(revision), path) : revision === '' ? hubTag(user, repo) : undefined
+  if (found) return found
   throw invalidSource(
     `Not a file on the hub: ${redacted(text)}; write hf:user/repo/path/file.gguf, with the file's name, or hf:user/repo:Q4_K_M`,
   )
 }
 
-/** The same words for a page of the hub: of a repository, or of a file in it (`/blob/`). */
-function wordsOfPage(text: string, endpoint: URL): string | undefined {
-  const url = URL.canParse(text) ? new URL(text) : undefined
-  if (url?.origin !== endpoint.origin || !url.pathname.startsWith(endpoint.pathname)) return undefined
-  const [user, repo, kind, revision, ...file] = url.pathname.slice(endpoint.pathname.length).split('/').map(decoded)
-  if (user && repo && (kind === undefined || kind === '')) return `${user}/${repo}`
-  if (kind !== 'blob' || file.length === 0) return undefined
-  return `${user}/${repo}/${file.join('/')}#${revision}`
+/**
+ * The same for an address of the hub: of a repository, of a file's page (`/blob/`) or of the file (`/resolve/`). `undefined` for
+ * what is not of the hub, or is something else there.
+ */
+export function parseHubLink(
+  url: URL,
+  addresses: readonly URL[],
+): { readonly found: HubFile | HubTag; readonly link: HubLink } | undefined {
+  const base = addressOf(url, addresses)
+  if (base === undefined) return undefined
+  const root = publicHosts.has(url.hostname) ? '/' : base.pathname
+  const [user = '', repo = '', kind = '', ...rest] = url.pathname.slice(root.length).split('/').map(decoded)
+  if (kind === '' && rest.length === 0) {
+    const found = hubTag(user, repo)
+    return found && { found, link: { url, base, kind: 'page' } }
+  }
+  if (kind !== 'blob' && kind !== 'resolve') return undefined
+  // What else a link asks for is unknown here, so it is left as it is. A page's query is only for its reader.
+  if (kind === 'resolve' && [...url.searchParams.keys()].some((name) => name !== 'download')) return undefined
+  const found = hubFile(user, repo, ...revisionAndPath(rest))
+  return found && { found, link: { url, base, kind: kind === 'blob' ? 'page' : 'file' } }
 }
 
-export function hubFileUrl({ user, repo, revision, path }: HubFile, endpoint: URL): string {
-  return `${endpoint.href}${[user, repo, 'resolve', revision, ...path].map(encodeURIComponent).join('/')}`
+function addressOf(url: URL, addresses: readonly URL[]): URL | undefined {
+  const isBelow = ({ origin, pathname }: URL) => url.origin === origin && url.pathname.startsWith(pathname)
+  const isPublic = publicHosts.has(url.hostname) && url.port === ''
+  const address = isPublic ? new URL(publicHub) : addresses.find(isBelow)
+  return address && new URL(address.pathname, address.origin)
+}
+
+/** These revisions have slashes of their own: `refs/pr/1`, `refs/convert/parquet`. */
+function revisionAndPath([first = '', ...rest]: readonly string[]): [revision: string, path: readonly string[]] {
+  const [kind, name, ...path] = rest
+  const isReference = first === 'refs' && (kind === 'pr' || kind === 'convert') && name !== undefined
+  return isReference ? [`refs/${kind}/${name}`, path] : [first, rest]
+}
+
+function hubFile(user: string, repo: string, revision: string, path: readonly string[]): HubFile | undefined {
+  const [first, ...rest] = path
+  if (first === undefined || /^\.\.?$/.test(revision) || ![user, repo, ...path].every(isPart)) return undefined
+  return { user, repo, revision: revision === '' ? 'main' : revision, path: [first, ...rest] }
+}
+
+function hubTag(user: string, words: string): HubTag | undefined {
+  const [repo = '', tag = '', ...more] = words.split(':')
+  const isComplete = isPart(user) && isPart(repo) && more.length === 0 && /^[\w.-]*$/.test(tag)
+  return isComplete ? { user, repo, tag: tag === '' ? 'latest' : tag } : undefined
+}
+
+function isPart(part: string): boolean {
+  return part !== '' && part !== '.' && part !== '..' && !part.includes('/')
+}
+
+/** A path within a repository, by the hub's own word. `undefined` for one that could lead out of it. */
+export function parseHubPath(text: unknown): readonly [string, ...string[]] | undefined {
+  if (typeof text !== 'string' || text.length > 500) return undefined
+  const [first = '', ...rest] = text.split('/')
+  return [first, ...rest].every(isPart) ? [first, ...rest] : undefined
+}
+
+/** `base`: the hub's address, ending in a slash. */
+export function hubFileUrl({ user, repo, revision, path }: HubFile, base: URL): URL {
+  return new URL(base.pathname + [user, repo, 'resolve', revision, ...path].map(encodeURIComponent).join('/'), base)
+}
+
+/** Where the hub says which file a tag leads to. */
+export function hubTagUrl({ user, repo, tag }: HubTag, base: URL): URL {
+  return new URL(`${base.pathname}v2/${[user, repo, 'manifests', tag].map(encodeURIComponent).join('/')}`, base)
+}
+
+/** The same file for every host of the hub. The parts are encoded, so that no `#` or `/` in one is taken for a border. */
+export function hubFileWords({ user, repo, revision, path }: HubFile): string {
+  return `hf:${[user, repo, ...path].map(encodeURIComponent).join('/')}#${encodeURIComponent(revision)}`
 }
 
 // Hundreds of repos hold a file of the same name, so the name tells the repo. It follows node-llama-cpp's own scheme
@@ -91,11 +173,11 @@ export function hubFileName({ user, repo, revision, path }: HubFile): string {
 const recommended = 'Q4_K_M'
 
 /** The name of the file that a tag leads to, again as node-llama-cpp names it: by the tag, not by the file on the hub. */
-export function taggedFileName({ user, repo, tag }: HubTag, hubPath: string): string {
-  const known = tag === 'latest' ? quantizationOf(hubPath) : tag.toUpperCase()
+export function taggedFileName({ user, repo, tag }: HubTag, fileOnHub: string): string {
+  const known = tag === 'latest' ? quantizationOf(fileOnHub) : tag.toUpperCase()
   const file = `${baseName(repo)}${known === '' ? '' : `.${known}`}.gguf`
   const name = hubFileName({ user, repo, revision: 'main', path: [file] })
-  const split = /-\d{5}-of-\d{5}\.gguf$/.exec(hubPath)
+  const split = /-\d{5}-of-\d{5}\.gguf$/.exec(fileOnHub)
   return split ? name.replace(/\.gguf$/, split[0]) : name
 }
 
@@ -108,18 +190,6 @@ function quantizationOf(hubPath: string): string {
 
 function baseName(repo: string): string {
   return repo.replace(/-gguf$/i, '')
-}
-
-/** The hub's token, as its own tools find it: `HF_TOKEN`, else the file `HF_TOKEN_PATH`, else `token` in `HF_HOME`. */
-export function hubToken(env: Environment): string | undefined {
-  const given = env.HF_TOKEN?.trim()
-  if (given) return given
-  const home = env.HF_HOME || join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'huggingface')
-  try {
-    return readFileSync(env.HF_TOKEN_PATH || join(home, 'token'), 'utf8').trim() || undefined
-  } catch {
-    return undefined
-  }
 }
 
 /** Whether the hub must not be asked: `HF_HUB_OFFLINE`. */

@@ -1,19 +1,23 @@
-// What to fetch: turns the caller's words into one URL, one safe file name and the headers for that URL's origin.
-import { createHash } from 'node:crypto'
+// The caller's words, read once: what is asked for, and what is expected of it. What it leads to is in resolve.ts.
 import { validateHeaderName, validateHeaderValue } from 'node:http'
 import { checkKnown, namesOf } from '../../mutex/options.ts'
-import { displayUrl, invalidSource as invalid, redacted } from '../errors.ts'
+import { invalidSource as invalid, redacted } from '../errors.ts'
+import type { Credential } from './credentials.ts'
 import { checkedFileName } from './file-name.ts'
-import { decoded, type Environment, hubEndpoint, hubFileName, hubFileUrl, hubToken, parseHubSource } from './hub.ts'
+import { type HubFile, type HubLink, type HubTag, parseHubLink, parseHubWords } from './hub.ts'
+import { isPath } from './local-path.ts'
 
 export interface ModelSourceObject {
   /**
    * `https://…` or `http://…`; `hf:user/repo/path/file.gguf[#revision]`; `hf:user/repo:Q4_K_M` for the file that the hub has of that
    * quantization, `hf:user/repo` for the one it recommends; or the path of a file of yours. Of a split model
-   * (`…-00001-of-00003.gguf`) any part stands for all.
+   * (`…-00001-of-00003.gguf`) any part stands for all; of a file that was cut by bytes (`….gguf.part1of2`) any piece.
    */
   readonly url: string
-  /** Expected SHA-256 of the whole file, 64 hexadecimal digits. Without it the server's word is all there is. Not for split models. */
+  /**
+   * Expected SHA-256 of the whole file: 64 hexadecimal digits, also with `sha256:` before them. Without it the server's word is
+   * all there is. Not for split models.
+   */
   readonly sha256?: string
   /** Expected size of the file in bytes. Not for split models. */
   readonly bytes?: number
@@ -27,54 +31,87 @@ export type ModelSource = string | ModelSourceObject
 
 const SOURCE = namesOf<ModelSourceObject>({ url: true, sha256: true, bytes: true, headers: true, fileName: true })
 
+/** One file to download, with nothing left open. */
 export interface ResolvedSource {
-  /** The whole URL, query included: a secret. Show `label` instead. */
+  /** The whole URL, query included: a secret. Show `label` instead. Of a file in pieces the first one's. */
   readonly url: string
   /** Origin and path: what messages, events and manifests may say. */
   readonly label: string
-  /** SHA-256 of `url`: tells sources apart on disk without storing their secrets. */
+  /**
+   * Tells sources apart on disk without storing their secrets: SHA-256 of origin, path and query, but without the parameters that
+   * sign a request. For the hub of the words and the revision, not of the host.
+   */
   readonly key: string
+  /** As `key`, of origin and path only. Equal for two sources that may be one: their bytes must prove it. */
+  readonly placeKey: string
   readonly fileName: string
-  /** Lower-case names; may hold credentials; for `url`'s origin only. */
+  /** The caller gave `fileName`, so no other name will do. */
+  readonly isNamed: boolean
+  /** The first 8 digits of `key`; for all parts of a split model those of the first part. */
+  readonly suffix: string
+  /** `<stem>.<suffix>.gguf`: the name where another source has `fileName`. */
+  readonly distinctName: string
+  /** For a web address of a file on the hub: the name and the `source` that other programs and older manifests know it by. */
+  readonly plainName?: string
+  readonly plainLabel?: string
+  /** Lower-case names; may hold credentials; for `url`'s origin only. `credential` is among them. */
   readonly headers: Readonly<Record<string, string>>
+  /** What `headers.authorization` is, if there is one. */
+  readonly credential?: Credential
   readonly sha256?: string
   readonly bytes?: number
+  /** The file comes in these pieces, to be joined in this order. `sha256` and `bytes` are those of the whole. */
+  readonly pieces?: readonly [ResolvedSource, ...ResolvedSource[]]
+}
+
+/** What the caller has said. */
+export interface ParsedSource {
+  readonly place: Place
+  /** Lower-case names. */
+  readonly headers: Readonly<Record<string, string>>
+  readonly fileName: string | undefined
+  readonly sha256: string | undefined
+  readonly bytes: number | undefined
+}
+
+export type Place = FilePlace | TagPlace | PathPlace
+
+/** A file that can be downloaded. */
+export type FilePlace =
+  | { readonly kind: 'web'; readonly url: URL }
+  | { readonly kind: 'hub'; readonly file: HubFile; readonly link?: HubLink }
+
+/** A file that only the hub can name. */
+export interface TagPlace {
+  readonly kind: 'tag'
+  readonly tag: HubTag
+  readonly link?: HubLink
+}
+
+/** A file of this machine. `isSure`: it can't be anything else, whether it exists or not. */
+export interface PathPlace {
+  readonly kind: 'path'
+  readonly text: string
+  readonly isSure: boolean
 }
 
 /**
- * Checks the source of one file and says where it leads.
- *
- * `hf:` sources go to `MODEL_ENDPOINT`, else `HF_ENDPOINT`, else https://huggingface.co, and are named as node-llama-cpp
- * names them. The hub's token is sent to that endpoint's origin, also for a plain URL of it; user info in a URL becomes an
- * `authorization` header.
+ * Reads a source. `hubs`: all addresses that a link to the hub may begin with.
  *
  * @throws {ModelDownloadError} `ERR_MODEL_INVALID_SOURCE`
  */
-export function resolveSource(input: ModelSource, env: Environment = process.env): ResolvedSource {
+export function parseSource(input: ModelSource, hubs: readonly URL[]): ParsedSource {
   const given = asObject(input)
-  const endpoint = hubEndpoint(env)
-  const hub = parseHubSource(given.url, endpoint)
-  if (hub && 'tag' in hub) throw invalid(`Only the hub knows which file ${redacted(given.url)} is`)
-  const url = parseHttpUrl(hub ? hubFileUrl(hub, endpoint) : given.url)
-  const headers = sourceHeaders(given, url, env)
-  url.username = ''
-  url.password = ''
-  url.hash = ''
-  const sha256 = checkedSha256(given.sha256)
-  const bytes = checkedBytes(given.bytes)
-  const named = hub ? hubFileName(hub) : decoded(url.pathname.split('/').at(-1) ?? '')
   return {
-    url: url.href,
-    label: displayUrl(url),
-    key: createHash('sha256').update(url.href).digest('hex'),
-    fileName: checkedFileName(given.fileName ?? named),
-    headers,
-    ...(sha256 !== undefined && { sha256 }),
-    ...(bytes !== undefined && { bytes }),
+    place: placeOf(given.url, hubs),
+    headers: checkedHeaders(given.headers),
+    fileName: given.fileName === undefined ? undefined : checkedFileName(given.fileName),
+    sha256: checkedSha256(given.sha256),
+    bytes: checkedBytes(given.bytes),
   }
 }
 
-export function asObject(input: ModelSource): ModelSourceObject {
+function asObject(input: ModelSource): ModelSourceObject {
   if (typeof input === 'string') return { url: input }
   const given: unknown = input
   if (typeof given !== 'object' || given === null) throw invalid('A model source is a URL, or an object with a `url`')
@@ -83,33 +120,36 @@ export function asObject(input: ModelSource): ModelSourceObject {
   return input
 }
 
-/** What is sent along with a request for `url`: the caller's words before the credentials that are found here. */
-export function sourceHeaders(given: ModelSourceObject, url: URL, env: Environment): Record<string, string> {
-  return { ...credentials(url, hubEndpoint(env), env), ...checkedHeaders(given.headers) }
+function placeOf(text: string, hubs: readonly URL[]): Place {
+  if (isPath(text)) return { kind: 'path', text, isSure: true }
+  const words = parseHubWords(text)
+  if (words) return hubPlace(words)
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  if (url?.protocol === 'http:' || url?.protocol === 'https:') {
+    const onHub = parseHubLink(url, hubs)
+    return onHub ? hubPlace(onHub.found, onHub.link) : { kind: 'web', url }
+  }
+  if (url === undefined && text.trim() !== '') return { kind: 'path', text, isSure: false }
+  throw notASource(text)
 }
 
-function parseHttpUrl(text: string): URL {
-  const url = URL.canParse(text) ? new URL(text) : undefined
-  if (url?.protocol === 'http:' || url?.protocol === 'https:') return url
-  throw invalid(
-    `Not a model source: ${redacted(text)}; give an http(s) URL, hf:user/repo/file.gguf or the path of a file`,
+function hubPlace(found: HubFile | HubTag, link?: HubLink): Place {
+  const place = 'tag' in found ? ({ kind: 'tag', tag: found } as const) : ({ kind: 'hub', file: found } as const)
+  return { ...place, ...(link && { link }) }
+}
+
+/** `hint`: what may have been meant. */
+export function notASource(text: string, hint = ''): Error {
+  return invalid(
+    `Not a model source: ${redacted(text)}; give an http(s) URL, hf:user/repo/file.gguf or the path of a file${hint}`,
   )
 }
 
-function credentials(url: URL, endpoint: URL, env: Environment): Record<string, string> {
-  if (url.username !== '' || url.password !== '') {
-    const pair = `${decoded(url.username)}:${decoded(url.password)}`
-    return { authorization: `Basic ${Buffer.from(pair).toString('base64')}` }
-  }
-  if (url.origin !== endpoint.origin) return {}
-  const token = hubToken(env)
-  if (token !== undefined) return checkedHeaders({ authorization: `Bearer ${token}` })
-  return {}
-}
-
-function checkedHeaders(headers: Readonly<Record<string, string>> | undefined): Record<string, string> {
+function checkedHeaders(headers: unknown): Readonly<Record<string, string>> {
+  if (headers === undefined) return {}
+  if (typeof headers !== 'object' || headers === null) throw invalid('`headers` must be an object of names and values')
   const checked: Record<string, string> = {}
-  for (const [name, value] of Object.entries(headers ?? {})) {
+  for (const [name, value] of Object.entries(headers)) {
     try {
       validateHeaderName(name)
       validateHeaderValue(name, value)
@@ -122,13 +162,14 @@ function checkedHeaders(headers: Readonly<Record<string, string>> | undefined): 
   return checked
 }
 
-export function checkedSha256(sha256: string | undefined): string | undefined {
+function checkedSha256(sha256: unknown): string | undefined {
   if (sha256 === undefined) return undefined
-  if (typeof sha256 === 'string' && /^[0-9a-f]{64}$/i.test(sha256)) return sha256.toLowerCase()
+  const digits = typeof sha256 === 'string' ? /^(?:sha256:)?([0-9a-f]{64})$/i.exec(sha256)?.[1] : undefined
+  if (digits !== undefined) return digits.toLowerCase()
   throw invalid('`sha256` must be 64 hexadecimal digits')
 }
 
-export function checkedBytes(bytes: number | undefined): number | undefined {
+function checkedBytes(bytes: number | undefined): number | undefined {
   if (bytes === undefined || (Number.isSafeInteger(bytes) && bytes > 0)) return bytes
   throw invalid('`bytes` must be a whole number above 0')
 }
