@@ -1,7 +1,7 @@
-import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { homeFolder } from '../download/disk/home-folder.ts'
 import type { NamedMutexOptions } from '../mutex/named-mutex.ts'
-import { checkKnown, checkOptions, checkTimeout, namesOf } from '../mutex/options.ts'
+import { checkKnown, checkOptions, checkTimeout, invalidArgument, namesOf } from '../mutex/options.ts'
 
 export interface LlamaModelGateOptions {
   /**
@@ -66,7 +66,7 @@ export function resolveSettings(options: LlamaModelGateOptions): GateSettings {
   checkTimeout('loadTimeoutMs', loadTimeoutMs)
   checkTimeout('downloadTimeoutMs', downloadTimeoutMs)
   return {
-    modelsDirectory: resolve(options.modelsDirectory ?? join(homedir(), '.node-llama-cpp', 'models')),
+    modelsDirectory: resolve(options.modelsDirectory ?? defaultModelsDirectory()),
     loadTimeoutMs,
     downloadTimeoutMs,
     extendWhileProgressing: options.extendWhileProgressing ?? true,
@@ -74,4 +74,12 @@ export function resolveSettings(options: LlamaModelGateOptions): GateSettings {
     deviceLock: options.deviceLock ?? 'auto',
     mutexOptions: options.mutexDirectory === undefined ? {} : { directory: options.mutexDirectory },
   }
+}
+
+function defaultModelsDirectory(): string {
+  const home = homeFolder()
+  if (home !== undefined) return join(home, '.node-llama-cpp', 'models')
+  throw invalidArgument(
+    'This user has no home folder, which models are kept in by default; give the option "modelsDirectory"',
+  )
 }

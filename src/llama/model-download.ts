@@ -5,7 +5,7 @@ import type { Dispatcher } from 'undici'
 import { onDisk } from '../download/disk/files.ts'
 import { defaultStallMs, downloadFile, type FetchPolicy } from '../download/download.ts'
 import { ModelDownloadError, notHere } from '../download/errors.ts'
-import { openConnections } from '../download/http/connections.ts'
+import { checkDispatcher, openConnections } from '../download/http/connections.ts'
 import { askForTag } from '../download/http/hub-tag.ts'
 import { Remote } from '../download/http/remote.ts'
 import type { DownloadProgress } from '../download/progress.ts'
@@ -18,7 +18,7 @@ import { type ModelFiles, resolveRequest, type TagRequest, tagWords } from '../d
 import { describeOwner } from '../mutex/describe-owner.ts'
 import type { MutexLock } from '../mutex/mutex-lock.ts'
 import { NamedMutex } from '../mutex/named-mutex.ts'
-import { checkKnown, checkOptions, checkTimeout, invalidArgument, namesOf } from '../mutex/options.ts'
+import { allowManyWaits, checkKnown, checkOptions, checkTimeout, invalidArgument, namesOf } from '../mutex/options.ts'
 import type { GateSettings } from './gate-options.ts'
 import { downloadMutexName, modelMutexName } from './mutex-names.ts'
 import { observed } from './telemetry.ts'
@@ -77,7 +77,9 @@ export async function ensureModel(
   if (!['if-missing', 'always', 'never'].includes(options.fetch ?? 'never')) {
     throw invalidArgument(`\`fetch\` must be 'if-missing', 'always' or 'never', not ${JSON.stringify(options.fetch)}`)
   }
+  if (options.dispatcher !== undefined) checkDispatcher(options.dispatcher)
   signal?.throwIfAborted()
+  if (signal) allowManyWaits(signal)
   const request = resolveRequest(input, settings.modelsDirectory)
   if (request.kind === 'local') {
     const file = await findLocal({ ...request, path: request.paths[0] }, { signal })

@@ -1,6 +1,10 @@
-// The connections of one download: the caller's own dispatcher, or one made for it, by way of the proxy that the environment names.
+// The connections of one download: the caller's own dispatcher, or one made for it, by way of the proxies that the environment names.
 import { setMaxListeners } from 'node:events'
-import { Agent, type Dispatcher, EnvHttpProxyAgent } from 'undici'
+import type { Dispatcher } from 'undici'
+import * as undici from 'undici'
+import { invalidArgument } from '../../mutex/options.ts'
+import type { Environment } from '../source/hub.ts'
+import { type Proxies, type ProxyAddress, proxiesOf, unusable } from './proxies.ts'
 
 export interface Connections {
   readonly dispatcher: Dispatcher
@@ -8,24 +12,153 @@ export interface Connections {
   close(): void
 }
 
-/** `stallMs`: how long making a connection may take. */
-export function openConnections(given: Dispatcher | undefined, stallMs: number): Connections {
-  if (given) return { dispatcher: given, close: () => {} }
+/**
+ * How long one address of a host may take before the next one is tried, in milliseconds. Node's own 250 ms give up every far
+ * server where one of two families is dead: https://github.com/nodejs/node/issues/54359
+ */
+const addressTimeoutMs = 3_000
+
+/**
+ * `stallMs`: how long making a connection may take.
+ *
+ * @throws `TypeError` `ERR_MUTEX_INVALID_ARGUMENT`: `given` is no dispatcher that can be used
+ * @throws {ModelDownloadError} `ERR_MODEL_NETWORK`: a variable of the environment names no proxy that can be used
+ */
+export function openConnections(
+  given: Dispatcher | undefined,
+  stallMs: number,
+  env: Environment = process.env,
+): Connections {
+  if (given !== undefined) {
+    checkDispatcher(given)
+    return { dispatcher: given, close: () => {} }
+  }
+  const proxies = proxiesOf(env)
   const closing = new AbortController()
   setMaxListeners(0, closing.signal)
-  // No TCP keep-alive: a peer that is gone shows by `stallMs`, long before. (And Wine's sockets do not know it.)
-  const connect = { timeout: stallMs, signal: closing.signal, keepAlive: false }
-  // HTTP_PROXY, HTTPS_PROXY and NO_PROXY, as undici reads them.
-  const isProxied = ['http_proxy', 'https_proxy'].some((name) => process.env[name] || process.env[name.toUpperCase()])
-  const agent = isProxied
-    ? new EnvHttpProxyAgent({ connect, proxyTls: connect, requestTls: connect })
-    : new Agent({ connect })
+  const dispatcher = agentFor(proxies, {
+    timeout: stallMs,
+    signal: closing.signal,
+    // A peer that is gone shows by `stallMs`, long before. (And Wine's sockets do not know it.)
+    keepAlive: false,
+    autoSelectFamilyAttemptTimeout: addressTimeoutMs,
+  } as ConnectOptions)
   return {
-    dispatcher: agent,
+    dispatcher,
     close: () => {
       // An agent waits for connections that are still being made, and they would keep the process alive for as long.
       closing.abort()
-      void agent.destroy()
+      void dispatcher.destroy()
     },
   }
+}
+
+/**
+ * @throws `TypeError` `ERR_MUTEX_INVALID_ARGUMENT`: `given` is no dispatcher, or one of an undici before version 7, which calls
+ *   its handlers by other names. It would fail at the first request, without a word on why.
+ */
+export function checkDispatcher(given: unknown): void {
+  const dispatcher = given as Partial<Dispatcher> | null
+  if (typeof dispatcher !== 'object' || typeof dispatcher?.dispatch !== 'function') {
+    throw invalidArgument(
+      'The option "dispatcher" must be a Dispatcher of undici 7 or later, such as an Agent or a ProxyAgent',
+    )
+  }
+  if (isBefore7(dispatcher as Dispatcher)) {
+    throw invalidArgument(
+      'The option "dispatcher" is of an undici before version 7, which cannot be used here; make it with undici 7 or later',
+    )
+  }
+}
+
+/** By what changed between the two: `interceptors` went, and `compose` answers with a proxy of its object and not with another one. */
+function isBefore7(dispatcher: Dispatcher): boolean {
+  if ('interceptors' in dispatcher) return true
+  if (typeof dispatcher.compose !== 'function' || !Object.isExtensible(dispatcher)) return false
+  const composed = dispatcher.compose()
+  const mark = Symbol('mark')
+  Reflect.set(composed, mark, true)
+  const isSeen = Reflect.has(dispatcher, mark)
+  Reflect.deleteProperty(composed, mark)
+  return !isSeen
+}
+
+type ConnectOptions = undici.buildConnector.BuildOptions
+
+function agentFor(proxies: Proxies, connect: ConnectOptions): Dispatcher {
+  const direct = new undici.Agent({ connect })
+  if (proxies.http === undefined && proxies.https === undefined) return direct
+  const through = (address: ProxyAddress | undefined) => address && { agent: proxyAgent(address, connect), address }
+  return new ProxiedDispatcher(proxies, { direct, http: through(proxies.http), https: through(proxies.https) })
+}
+
+function proxyAgent({ kind, url, user, password, variable }: ProxyAddress, connect: ConnectOptions): Dispatcher {
+  if (kind === 'http') {
+    const token =
+      user === '' && password === '' ? undefined : `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`
+    return new undici.ProxyAgent({ uri: url, proxyTls: connect, requestTls: connect, ...(token && { token }) })
+  }
+  // From 7.23 on. By the name, since a named import of what is missing would fail for everything.
+  const Socks5ProxyAgent = (undici as { Socks5ProxyAgent?: typeof undici.Socks5ProxyAgent }).Socks5ProxyAgent
+  if (Socks5ProxyAgent === undefined)
+    throw unusable(variable, 'names a SOCKS proxy, which the installed undici does not know')
+  // No `proxyTls`: with it the proxy itself would be spoken to by TLS.
+  const options = { connect: undici.buildConnector(connect), requestTls: connect }
+  return new Socks5ProxyAgent(url, { ...options, ...(user !== '' && { username: user, password }) })
+}
+
+interface ProxyAgent {
+  readonly agent: Dispatcher
+  readonly address: ProxyAddress
+}
+
+/** Sends each request by its own way: a redirect may lead from a host behind a proxy to one that is not. */
+class ProxiedDispatcher extends undici.Dispatcher {
+  readonly #proxies: Proxies
+  readonly #direct: Dispatcher
+  readonly #http: ProxyAgent | undefined
+  readonly #https: ProxyAgent | undefined
+
+  constructor(
+    proxies: Proxies,
+    agents: {
+      readonly direct: Dispatcher
+      readonly http: ProxyAgent | undefined
+      readonly https: ProxyAgent | undefined
+    },
+  ) {
+    super()
+    this.#proxies = proxies
+    this.#direct = agents.direct
+    this.#http = agents.http
+    this.#https = agents.https
+  }
+
+  override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
+    const url = new URL(options.origin ?? '')
+    const proxy = url.protocol === 'https:' ? this.#https : this.#http
+    if (proxy === undefined || this.#proxies.isDirect(url)) return this.#direct.dispatch(options, handler)
+    return proxy.agent.dispatch(options, namingProxy(handler, proxy.address.variable))
+  }
+
+  override async destroy(): Promise<void> {
+    await Promise.all([this.#direct, this.#http?.agent, this.#https?.agent].map((agent) => agent?.destroy()))
+  }
+}
+
+/** The same handler, but for errors: that a proxy is in between is what people overlook. */
+function namingProxy(handler: Dispatcher.DispatchHandler, variable: string): Dispatcher.DispatchHandler {
+  return {
+    onRequestStart: (controller, context) => handler.onRequestStart?.(controller, context),
+    onResponseStart: (...answer) => handler.onResponseStart?.(...answer),
+    onResponseData: (controller, chunk) => handler.onResponseData?.(controller, chunk),
+    onResponseEnd: (controller, trailers) => handler.onResponseEnd?.(controller, trailers),
+    onResponseError: (controller, error) => handler.onResponseError?.(controller, byWayOf(variable, error)),
+  }
+}
+
+function byWayOf(variable: string, error: Error): Error {
+  const { code } = error as NodeJS.ErrnoException
+  const what = error.message || code || error.name
+  return Object.assign(new Error(`${what} (by way of the proxy that ${variable} names)`, { cause: error }), { code })
 }
