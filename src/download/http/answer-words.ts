@@ -15,7 +15,8 @@ export function retryAfterOf(header: HeaderOf): number | undefined {
 function delayIn(text: string | undefined, date: string | undefined): number | undefined {
   if (text === undefined) return undefined
   if (/^\s*\d+\s*$/.test(text)) return Number(text) * 1000
-  const at = Date.parse(text)
+  // `Date.parse` takes nearly anything for a date, `-3` too.
+  const at = /^\s*[a-z]{3,9},? /i.test(text) ? Date.parse(text) : Number.NaN
   if (Number.isNaN(at)) return undefined
   const now = Date.parse(date ?? '')
   return Math.max(0, at - (Number.isNaN(now) ? Date.now() : now))
