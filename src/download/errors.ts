@@ -76,9 +76,18 @@ export function invalidSource(message: string): ModelDownloadError {
   return new ModelDownloadError('ERR_MODEL_INVALID_SOURCE', message)
 }
 
-/** For messages about text that may not even be a URL: whatever could be a credential is cut off. */
+/**
+ * For messages about text that may not even be a URL: whatever could be a credential is cut off. A password may have any sign in it,
+ * unescaped too, so all that stands before an `@` goes, and what follows one in a query.
+ */
 export function redacted(text: string): string {
-  const shown = text.replace(/[?#].*$/s, '').replace(/\/\/[^/]*@/, '//')
+  const scheme = /^[a-z][a-z0-9+.-]*:\/\//i.exec(text)?.[0] ?? ''
+  const rest = text.slice(scheme.length)
+  const cut = rest.search(/[?#]/)
+  const plain = cut === -1 ? rest : rest.slice(0, cut)
+  const hasUser = scheme !== '' || rest.includes(':')
+  const isUnclear = hasUser && cut !== -1 && rest.includes('@', cut)
+  const shown = scheme + (isUnclear ? '…' : hasUser ? plain.slice(plain.lastIndexOf('@') + 1) : plain)
   return JSON.stringify(shown.length > 200 ? `${shown.slice(0, 200)}…` : shown)
 }
 

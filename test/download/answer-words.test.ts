@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { refusalWords, retryAfterOf, secretsIn } from '../support/download-internals.ts'
+import { refusalWords, retryAfterOf, secretsOf } from '../support/download-internals.ts'
 
 const headers = (given: Record<string, string>) => (name: string) => given[name]
 
@@ -49,8 +49,11 @@ test("the hub's reason is one clean line without what it repeats of a secret", (
   assert.equal(words(' \u001b[31mred\r\n\u202egdf\u2066 \u200b '), '[31mred gdf')
   assert.equal(words('x'.repeat(5_000))?.length, 301)
   assert.equal(words('\u0000'), undefined)
-  const secrets = secretsIn({ authorization: 'Bearer hf_abc', other: `Basic ${btoa('me:pa55')}` })
-  const told = words('Bearer hf_abc, hf_abc, me:pa55, pa55 are no tokens', 'hf_abc', secrets)
-  assert.doesNotMatch(told ?? '', /hf_abc|pa55/)
+  const secrets = secretsOf({
+    url: 'https://x.test/m?sig=s%2Fg1',
+    headers: { authorization: 'Bearer hf_abc', one: `Basic ${btoa('me:pa55')}`, two: `Basic ${btoa('t0ken:')}` },
+  })
+  const told = words('Bearer hf_abc, hf_abc, me:pa55, pa55, t0ken, s/g1, s%2Fg1 are no tokens', 'hf_abc', secrets)
+  assert.doesNotMatch(told ?? '', /hf_abc|pa55|t0ken|g1/)
   assert.match(told ?? '', /are no tokens/)
 })

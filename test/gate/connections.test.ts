@@ -3,13 +3,14 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
-import { createServer, Agent as HttpAgent, type Server } from 'node:http'
-import net, { type AddressInfo, connect } from 'node:net'
+import { createServer, Agent as HttpAgent } from 'node:http'
+import net, { type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setImmediate as immediate } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { Agent, type Dispatcher, MockAgent, RetryAgent } from 'undici'
+import { startConnectProxy } from '../support/connect-proxy.ts'
 import { checkDispatcher } from '../support/download-internals.ts'
 import { clearDownloadVariables, GateScene } from '../support/gate-scene.ts'
 import { startSocks5 } from '../support/socks5-server.ts'
@@ -37,43 +38,26 @@ test('the hub token is found where its own tools keep it', async () => {
   }
 })
 
-test('the proxy of the environment is used, but for hosts that it shall not be used for', async () => {
+test('the proxy of the environment is used, but not for the hosts that NO_PROXY names', async () => {
   await using scene = await GateScene.create()
   const model = scene.model()
-  const tunnels: string[] = []
-  const users: (string | undefined)[] = []
-  const proxy: Server = createServer()
-  proxy.on('connect', (request, socket) => {
-    tunnels.push(request.url ?? '')
-    users.push(request.headers['proxy-authorization'])
-    const { port } = new URL(scene.server.origin)
-    const there = connect(Number(port), '127.0.0.1', () => {
-      socket.write('HTTP/1.1 200 Connection established\r\n\r\n')
-      there.pipe(socket).pipe(there)
-    })
-    for (const end of [there, socket]) end.on('error', () => {})
-  })
-  proxy.listen(0, '127.0.0.1')
-  await once(proxy, 'listening')
-  try {
-    process.env.HTTP_PROXY = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`
-    scene.server.serve('/m.gguf', model.path)
-    const file = await scene.gate.ensureModel('http://models.invalid/m.gguf')
+  using proxy = await startConnectProxy(Number(new URL(scene.server.origin).port))
+  // As most people write it: without a scheme; and with a password that has to be escaped.
+  const cases: [string, string | undefined][] = [
+    [`http://${proxy.address}`, undefined],
+    [proxy.address, undefined],
+    [`me:p%23w@${proxy.address}`, `Basic ${btoa('me:p#w')}`],
+  ]
+  for (const [index, [value, authorization]] of cases.entries()) {
+    process.env.HTTP_PROXY = value
+    scene.server.serve(`/m${index}.gguf`, model.path)
+    const file = await scene.gate.ensureModel(`http://models.invalid/m${index}.gguf`)
     assert.equal(file.sha256, model.sha256)
-    assert.deepEqual(tunnels, ['models.invalid:80'])
-    // As most people write it: without a scheme; and with a password that has to be escaped.
-    process.env.HTTP_PROXY = `me:p%23w@127.0.0.1:${(proxy.address() as AddressInfo).port}`
-    scene.server.serve('/n.gguf', model.path)
-    await scene.gate.ensureModel('http://models.invalid/n.gguf')
-    assert.deepEqual(users, [undefined, `Basic ${btoa('me:p#w')}`])
-    tunnels.pop()
-    process.env.NO_PROXY = '127.0.0.0/8'
-    await scene.gate.ensureModel(scene.server.serve('/near.gguf', model.path))
-    assert.equal(tunnels.length, 1)
-  } finally {
-    proxy.close()
-    proxy.closeAllConnections()
+    assert.deepEqual(proxy.asked[index], { target: 'models.invalid:80', authorization })
   }
+  process.env.NO_PROXY = '127.0.0.0/8'
+  await scene.gate.ensureModel(scene.server.serve('/near.gguf', model.path))
+  assert.equal(proxy.asked.length, cases.length)
 })
 
 test("a dispatcher of the caller's own is used, and stays open", async () => {

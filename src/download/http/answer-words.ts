@@ -67,12 +67,24 @@ function cleaned(text: string | undefined, secrets: readonly string[]): string |
   return line.length <= mostCharacters ? line : `${line.slice(0, mostCharacters).trimEnd()}…`
 }
 
-/** What must not be repeated of headers that may hold credentials: values, what follows a scheme, and a password in it. */
-export function secretsIn(headers: Readonly<Record<string, string>>): readonly string[] {
-  const secrets = Object.values(headers).flatMap((value) => {
+/**
+ * What must not be repeated of a request: the values of its headers, what follows a scheme there, a password, and the values in its
+ * query. Not what is too short to be a secret: without it the words would be unreadable.
+ */
+export function secretsOf({
+  url,
+  headers,
+}: {
+  url: string
+  headers: Readonly<Record<string, string>>
+}): readonly string[] {
+  const inHeaders = Object.values(headers).flatMap((value) => {
     const [, scheme = '', rest = ''] = /^(\w+)\s+(.+)$/.exec(value) ?? []
     const pair = scheme.toLowerCase() === 'basic' ? Buffer.from(rest, 'base64').toString() : ''
-    return [value, rest, pair, pair.slice(pair.indexOf(':') + 1)]
+    const [user = '', password = ''] = pair.split(/:(.*)/s)
+    // Some services take a token for the user, and no password.
+    return [value, rest, pair, password === '' ? user : password]
   })
-  return secrets.filter((secret) => secret !== '')
+  const inQuery = [...new URL(url).searchParams.values()]
+  return [...inHeaders, ...inQuery, ...inQuery.map(encodeURIComponent)].filter(({ length }) => length >= 4)
 }

@@ -6,7 +6,7 @@ import type { Credential } from '../source/credentials.ts'
 import type { HubTag } from '../source/hub.ts'
 import { fileInAnswer, type HubPath } from '../source/hub-tag.ts'
 import type { TagRequest } from '../source/resolve.ts'
-import { refusalWords, retryAfterOf, secretsIn } from './answer-words.ts'
+import { refusalWords, retryAfterOf, secretsOf } from './answer-words.ts'
 import { type Answer, exchange } from './exchange.ts'
 import { isTransient } from './remote.ts'
 
@@ -108,7 +108,7 @@ async function pathIn(answer: Answer, { tag, credential, url, signal }: Asked): 
   const { status } = answer
   const header = (name: string) => answer.header(name)
   const retryAfterMs = retryAfterOf(header)
-  const words = refusalWords(header, credential && secretsIn({ credential: credential.value }))
+  const words = refusalWords(header, secretsOf({ url: url.href, headers: { credential: credential?.value ?? '' } }))
   const token =
     credential === undefined ? 'it was asked without a token (HF_TOKEN)' : `its token is from ${credential.from}`
   const what =
