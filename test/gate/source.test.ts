@@ -40,6 +40,26 @@ test('a tag leads to the file that the hub names, and is remembered', async () =
   assert.ok(!kept.some((text) => text.includes('hf_secret')))
 })
 
+test("a tag's note has no user info, and serves for another host of the hub only where the hub can't be asked", async () => {
+  await using scene = await GateScene.create()
+  const { server, gate } = scene
+  const model = scene.model()
+  const asked = scene.tag('ann/tiny/manifests/Q8_0', { ggufFile: { rfilename: 'tiny.gguf' } })
+  server.serve('/ann/tiny/resolve/main/tiny.gguf', model.path)
+  process.env.HF_ENDPOINT = server.origin.replace('//', '//robot:pa55word@')
+  await gate.ensureModel('hf:ann/tiny:Q8_0')
+  const note = readFileSync(join(scene.folder.models, '.hf_ann_tiny_tiny.Q8_0.os-mutex-hub.json'), 'utf8')
+  assert.deepEqual(JSON.parse(note), { version: 1, endpoint: `${server.origin}/`, file: 'tiny.gguf' })
+  // Other user info, the same hub.
+  process.env.HF_ENDPOINT = server.origin
+  assert.equal((await gate.ensureModel('hf:ann/tiny:Q8_0')).cached, true)
+  assert.equal(server.requests(asked).length, 1)
+  delete process.env.HF_ENDPOINT
+  process.env.HF_HUB_OFFLINE = '1'
+  const file = await gate.ensureModel('hf:ann/tiny:Q8_0')
+  assert.deepEqual([file.cached, file.sha256], [true, model.sha256])
+})
+
 test('a repository without a tag, by any way of writing it, is the file that the hub recommends', async () => {
   await using scene = await GateScene.create()
   const model = scene.model()
