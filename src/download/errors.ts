@@ -77,8 +77,8 @@ export function invalidSource(message: string): ModelDownloadError {
 }
 
 /**
- * For messages about text that may not even be a URL: whatever could be a credential is cut off. A password may have any sign in it,
- * unescaped too, so all that stands before an `@` goes, and what follows one in a query.
+ * For messages about text that may not even be a URL: whatever could be a credential is cut off. A password may have
+ * any sign in it, unescaped too, so all that stands before an `@` goes, and what follows one in a query.
  */
 export function redacted(text: string): string {
   const scheme = /^[a-z][a-z0-9+.-]*:\/\//i.exec(text)?.[0] ?? ''

@@ -11,7 +11,7 @@ import { setImmediate as immediate } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { Agent, type Dispatcher, MockAgent, RetryAgent } from 'undici'
 import { startConnectProxy } from '../support/connect-proxy.ts'
-import { checkDispatcher } from '../support/download-internals.ts'
+import { checkDispatcher, downloadFile, resolveSource } from '../support/download-internals.ts'
 import { clearDownloadVariables, GateScene } from '../support/gate-scene.ts'
 import { startSocks5 } from '../support/socks5-server.ts'
 
@@ -93,8 +93,11 @@ test('a proxy that is not there is named by its variable, and so is one that is 
   await using scene = await GateScene.create()
   const unreachable = await deadPort()
   process.env.HTTP_PROXY = `http://me:pa55word@127.0.0.1:${unreachable}`
-  const options = { timeoutMs: 1_000 }
-  const refused: Error = await scene.gate.ensureModel('http://models.invalid/m.gguf', options).catch((error) => error)
+  const refused: Error = await downloadFile({
+    source: resolveSource('http://models.invalid/m.gguf'),
+    destination: join(scene.folder.models, 'm.gguf'),
+    retryDelaysMs: [],
+  }).catch((error) => error)
   assert.match(refused.message, /ECONNREFUSED.* \(by way of the proxy that HTTP_PROXY names\)/)
   process.env.HTTP_PROXY = 'http://me:pa#55word@127.0.0.1:1'
   const unusable: Error = await scene.gate.ensureModel('http://models.invalid/m.gguf').catch((error) => error)

@@ -1,5 +1,5 @@
-// Whatever is asked for, in whichever way, and however it ends: no secret of the source or of the environment is in a file, an error, a
-// message, an event or the process's title.
+// Whatever is asked for, in whichever way, and however it ends: no secret of the source or of the environment is in a
+// file, an error, a message, an event or the process's title.
 import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { readdirSync, readFileSync } from 'node:fs'

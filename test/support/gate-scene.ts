@@ -11,7 +11,10 @@ const KiB = 1024
 const before = { ...process.env }
 const ours = /^(HF_|(HTTPS?|ALL|NO)_PROXY$|MODEL_ENDPOINT$)/i
 
-/** For the top of a test file: every test begins without the variables that a download reads, and they come back at the end. */
+/**
+ * For the top of a test file: every test begins without the variables that a download reads, and they come back at the
+ * end.
+ */
 export function clearDownloadVariables(): void {
   beforeEach(() => {
     for (const name of Object.keys(process.env)) if (ours.test(name)) delete process.env[name]

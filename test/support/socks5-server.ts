@@ -1,4 +1,5 @@
-// A SOCKS5 proxy (RFC 1928, RFC 1929) that leads every name to one port of this machine, and remembers what it was asked for.
+// A SOCKS5 proxy (RFC 1928, RFC 1929) that leads every name to one port of this machine, and remembers what it was
+// asked for.
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 

@@ -4,14 +4,15 @@
 export type HeaderOf = (name: string) => string | undefined
 
 /**
- * How long the server asks to be left alone, in milliseconds. By `Retry-After`, else by the hub's `RateLimit`, where that says that
- * nothing is left.
+ * How long the server asks to be left alone, in milliseconds. By `Retry-After`, else by the hub's `RateLimit`, where
+ * that says that nothing is left.
  */
 export function retryAfterOf(header: HeaderOf): number | undefined {
   return delayIn(header('retry-after'), header('date')) ?? resetIn(header('ratelimit'))
 }
 
-// Seconds or a date (RFC 9110, 10.2.3). The date is by the server's clock, which its answer tells; ours may be years off.
+// Seconds or a date (RFC 9110, 10.2.3). The date is by the server's clock, which its answer tells; ours may be years
+// off.
 function delayIn(text: string | undefined, date: string | undefined): number | undefined {
   if (text === undefined) return undefined
   if (/^\s*\d+\s*$/.test(text)) return Number(text) * 1000
@@ -46,8 +47,8 @@ function figureIn(limit: string, names: string): number | undefined {
 const mostCharacters = 300
 
 /**
- * Why the hub refused, in its own words: `X-Error-Message` and `X-Error-Code`. One line without control or bidirectional characters,
- * and without any of `secrets`, which a server may have repeated.
+ * Why the hub refused, in its own words: `X-Error-Message` and `X-Error-Code`. One line without control or
+ * bidirectional characters, and without any of `secrets`, which a server may have repeated.
  */
 export function refusalWords(header: HeaderOf, secrets: readonly string[] = []): string | undefined {
   const message = cleaned(header('x-error-message'), secrets)
@@ -68,8 +69,8 @@ function cleaned(text: string | undefined, secrets: readonly string[]): string |
 }
 
 /**
- * What must not be repeated of a request: the values of its headers, what follows a scheme there, a password, and the values in its
- * query. Not what is too short to be a secret: without it the words would be unreadable.
+ * What must not be repeated of a request: the values of its headers, what follows a scheme there, a password, and the
+ * values in its query. Not what is too short to be a secret: without it the words would be unreadable.
  */
 export function secretsOf({
   url,

@@ -1,4 +1,5 @@
-// The connections of one download: the caller's own dispatcher, or one made for it, by way of the proxies that the environment names.
+// The connections of one download: the caller's own dispatcher, or one made for it, by way of the proxies that the
+// environment names.
 import { setMaxListeners } from 'node:events'
 import type { Dispatcher } from 'undici'
 import * as undici from 'undici'
@@ -13,8 +14,8 @@ export interface Connections {
 }
 
 /**
- * How long one address of a host may take before the next one is tried, in milliseconds. Node's own 250 ms give up every far
- * server where one of two families is dead: https://github.com/nodejs/node/issues/54359
+ * How long one address of a host may take before the next one is tried, in milliseconds. Node's own 250 ms give up
+ * every far server where one of two families is dead: https://github.com/nodejs/node/issues/54359
  */
 const addressTimeoutMs = 3_000
 
@@ -54,8 +55,8 @@ export function openConnections(
 }
 
 /**
- * @throws `TypeError` `ERR_MUTEX_INVALID_ARGUMENT`: `given` is no dispatcher, or one of an undici before version 7, which calls
- *   its handlers by other names. It would fail at the first request, without a word on why.
+ * @throws `TypeError` `ERR_MUTEX_INVALID_ARGUMENT`: `given` is no dispatcher, or one of an undici before version 7,
+ *   which calls its handlers by other names. It would fail at the first request, without a word on why.
  */
 export function checkDispatcher(given: unknown): void {
   const dispatcher = given as Partial<Dispatcher> | null
@@ -71,7 +72,10 @@ export function checkDispatcher(given: unknown): void {
   }
 }
 
-/** By what changed between the two: `interceptors` went, and `compose` answers with a proxy of its object and not with another one. */
+/**
+ * By what changed between the two: `interceptors` went, and `compose` answers with a proxy of its object and not with
+ * another one.
+ */
 function isBefore7(dispatcher: Dispatcher): boolean {
   if ('interceptors' in dispatcher) return true
   if (typeof dispatcher.compose !== 'function' || !Object.isExtensible(dispatcher)) return false

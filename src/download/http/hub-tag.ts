@@ -22,10 +22,11 @@ const mostAnswerBytes = 1024 * 1024
 const mostRedirects = 5
 
 /**
- * The path of the file within its repository. A token that was found, and that the hub does not take, is left out then: the
- * repository may be public.
+ * The path of the file within its repository. A token that was found, and that the hub does not take, is left out then:
+ * the repository may be public.
  *
- * @throws {ModelDownloadError} `ERR_MODEL_HTTP_STATUS`, `ERR_MODEL_BAD_RESPONSE`, `ERR_MODEL_NETWORK`; the signal's reason.
+ * @throws {ModelDownloadError} `ERR_MODEL_HTTP_STATUS`, `ERR_MODEL_BAD_RESPONSE`, `ERR_MODEL_NETWORK`; the signal's
+ *   reason.
  */
 export async function askForTag(request: TagRequest, options: AskOptions): Promise<HubPath> {
   const { credential } = request

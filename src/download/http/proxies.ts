@@ -24,8 +24,8 @@ export interface Proxies {
 }
 
 /**
- * `http_proxy`, `https_proxy`, else `all_proxy`, and `no_proxy`; each also in capitals. A variable that is set to nothing asks for
- * no proxy.
+ * `http_proxy`, `https_proxy`, else `all_proxy`, and `no_proxy`; each also in capitals. A variable that is set to
+ * nothing asks for no proxy.
  *
  * @throws {ModelDownloadError} `ERR_MODEL_NETWORK`: a variable names no proxy that can be used
  */

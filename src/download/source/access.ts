@@ -10,8 +10,8 @@ export interface Access {
 }
 
 /**
- * The caller's own credentials, else those of the hub for what is on the hub. What a link brings, in itself or in `headers`, is for
- * its own origin and for no other, so such a link is not led to the endpoint of the environment.
+ * The caller's own credentials, else those of the hub for what is on the hub. What a link brings, in itself or in
+ * `headers`, is for its own origin and for no other, so such a link is not led to the endpoint of the environment.
  */
 export function accessOf(place: FilePlace | TagPlace, asked: ParsedSource, env: Environment): Access {
   const endpoint = hubEndpoint(env)

@@ -4,8 +4,8 @@ import { invalidSource } from '../errors.ts'
 
 // The same rule on every system, so that a models folder can move between them. The length leaves room for the suffix
 // of a partial within the 255 bytes that file systems allow. For Windows see
-// https://learn.microsoft.com/windows/win32/fileio/naming-a-file: some names lead to a device in whatever folder and with
-// whatever extension, and one like MODEL~1.GGU may lead to the file of a longer name.
+// https://learn.microsoft.com/windows/win32/fileio/naming-a-file: some names lead to a device in whatever folder and
+// with whatever extension, and one like MODEL~1.GGU may lead to the file of a longer name.
 const maxFileNameBytes = 200
 const deviceName = /^(con|prn|aux|nul|clock\$|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)/i
 const shortName = /^(?=[^.]{1,8}(\.|$))[^.]*~\d+(\.[^.]{0,3})?$/
@@ -101,7 +101,9 @@ export interface CutName {
   readonly pieces: readonly [string, ...string[]]
 }
 
-/** As node-llama-cpp reads such names, whichever piece is named. `undefined` for any other name. `name` may be a path. */
+/**
+ * As node-llama-cpp reads such names, whichever piece is named. `undefined` for any other name. `name` may be a path.
+ */
 export function cutName(name: string): CutName | undefined {
   const match = /\.part(\d+)of(\d+)$/.exec(name)
   const [tail, part, count] = numbersOf(match)

@@ -1,5 +1,5 @@
-// Which file of a repository a tag leads to: how the hub says it, and the note in the models folder that keeps it, so that a file
-// that is there is found without asking again.
+// Which file of a repository a tag leads to: how the hub says it, and the note in the models folder that keeps it, so
+// that a file that is there is found without asking again.
 import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { randomId, readSmallJson, removeQuietly, writeNewDurably } from '../disk/files.ts'
@@ -12,8 +12,8 @@ import type { TagRequest } from './resolve.ts'
 export type HubPath = readonly [string, ...string[]]
 
 /**
- * Which file the hub has named earlier, if any. `anyHub`: also by the word of another host of the hub, for a caller who can't ask
- * this one.
+ * Which file the hub has named earlier, if any. `anyHub`: also by the word of another host of the hub, for a caller who
+ * can't ask this one.
  */
 export async function recallTag(
   { tag, hub }: TagRequest,

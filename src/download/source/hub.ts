@@ -64,8 +64,8 @@ function endpointOf(text: string): URL | undefined {
 const prefix = /^(?:(?:hf|huggingface):(?:\/\/)?|(?:hf|huggingface)\.co\/)/
 
 /**
- * What `hf:user/repo/path/file.gguf[#revision]`, `hf:user/repo:Q4_K_M` or `hf:user/repo` stands for. `%23` is a `#` in a name.
- * `undefined` for what is not written so.
+ * What `hf:user/repo/path/file.gguf[#revision]`, `hf:user/repo:Q4_K_M` or `hf:user/repo` stands for. `%23` is a `#` in
+ * a name. `undefined` for what is not written so.
  */
 export function parseHubWords(text: string): HubFile | HubTag | undefined {
   if (!prefix.test(text)) return undefined
@@ -81,8 +81,8 @@ export function parseHubWords(text: string): HubFile | HubTag | undefined {
 }
 
 /**
- * The same for an address of the hub: of a repository, of a file's page (`/blob/`) or of the file (`/resolve/`). `undefined` for
- * what is not of the hub, or is something else there.
+ * The same for an address of the hub: of a repository, of a file's page (`/blob/`) or of the file (`/resolve/`).
+ * `undefined` for what is not of the hub, or is something else there.
  */
 export function parseHubLink(
   url: URL,
@@ -150,7 +150,9 @@ export function hubTagUrl({ user, repo, tag }: HubTag, base: URL): URL {
   return new URL(`${base.pathname}v2/${[user, repo, 'manifests', tag].map(encodeURIComponent).join('/')}`, base)
 }
 
-/** The same file for every host of the hub. The parts are encoded, so that no `#` or `/` in one is taken for a border. */
+/**
+ * The same file for every host of the hub. The parts are encoded, so that no `#` or `/` in one is taken for a border.
+ */
 export function hubFileWords({ user, repo, revision, path }: HubFile): string {
   return `hf:${[user, repo, ...path].map(encodeURIComponent).join('/')}#${encodeURIComponent(revision)}`
 }
@@ -172,7 +174,9 @@ export function hubFileName({ user, repo, revision, path }: HubFile): string {
 
 const recommended = 'Q4_K_M'
 
-/** The name of the file that a tag leads to, again as node-llama-cpp names it: by the tag, not by the file on the hub. */
+/**
+ * The name of the file that a tag leads to, again as node-llama-cpp names it: by the tag, not by the file on the hub.
+ */
 export function taggedFileName({ user, repo, tag }: HubTag, fileOnHub: string): string {
   const known = tag === 'latest' ? quantizationOf(fileOnHub) : tag.toUpperCase()
   const file = `${baseName(repo)}${known === '' ? '' : `.${known}`}.gguf`

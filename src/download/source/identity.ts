@@ -27,12 +27,12 @@ export function joinedIdentity({ key, placeKey }: SourceIdentity): SourceIdentit
   return { key: sha256(`joined ${key}`), placeKey: sha256(`joined ${placeKey}`) }
 }
 
-// Which parameters sign a request. The short names may mean anything elsewhere, so they count beside the signature only.
-// S3 and Google: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html,
+// Which parameters sign a request. The short names may mean anything elsewhere, so they count beside the signature
+// only. S3 and Google: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html,
 // https://cloud.google.com/storage/docs/authentication/canonical-requests
 const signing = /^x-(amz|goog)-/i
 // CloudFront, and the older signatures of S3 and Google:
-// https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-creating-signed-url-canned-policy.html
+// https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-signed-urls.html
 const besideSignature = new Set(['Signature', 'Expires', 'Key-Pair-Id', 'Policy', 'AWSAccessKeyId', 'GoogleAccessId'])
 // Azure, where case does not count: https://learn.microsoft.com/rest/api/storageservices/create-user-delegation-sas
 const besideSig = new Set(

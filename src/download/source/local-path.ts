@@ -16,8 +16,8 @@ export function isBareName(text: string): boolean {
 }
 
 /**
- * The absolute path of a model that the caller names: by a bare name, in `modelsDirectory`; by `~/…`, in the home folder; by a
- * `file:` URL; by any other path, from the working folder. The file need not exist.
+ * The absolute path of a model that the caller names: by a bare name, in `modelsDirectory`; by `~/…`, in the home
+ * folder; by a `file:` URL; by any other path, from the working folder. The file need not exist.
  *
  * @throws {ModelDownloadError} `ERR_MODEL_INVALID_SOURCE`
  */

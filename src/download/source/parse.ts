@@ -9,14 +9,20 @@ import { isPath } from './local-path.ts'
 
 export interface ModelSourceObject {
   /**
-   * `https://…` or `http://…`; `hf:user/repo/path/file.gguf[#revision]`; `hf:user/repo:Q4_K_M` for the file that the hub has of that
-   * quantization, `hf:user/repo` for the one it recommends; or the path of a file of yours. Of a split model
-   * (`…-00001-of-00003.gguf`) any part stands for all; of a file that was cut by bytes (`….gguf.part1of2`) any piece.
+   * - `https://…` or `http://…`
+   * - `hf:user/repo/path/file.gguf[#revision]`, or the address of that file on the hub
+   * - `hf:user/repo:Q4_K_M` for the file that the hub has of that quantization, `hf:user/repo` for the one it
+   *   recommends
+   * - the path of a file of yours: absolute, `./m.gguf`, `~/m.gguf`, `file:///…`, or `m.gguf` for one in the models
+   *   folder
+   *
+   * Of a split model (`…-00001-of-00003.gguf`) any part stands for all; of a file that was cut by bytes
+   * (`….gguf.part1of2`) any piece.
    */
   readonly url: string
   /**
-   * Expected SHA-256 of the whole file: 64 hexadecimal digits, also with `sha256:` before them. Without it the server's word is
-   * all there is. Not for split models.
+   * Expected SHA-256 of the whole file: 64 hexadecimal digits, also with `sha256:` before them. Without it the server's
+   * word is all there is. Not for split models.
    */
   readonly sha256?: string
   /** Expected size of the file in bytes. Not for split models. */
@@ -38,8 +44,8 @@ export interface ResolvedSource {
   /** Origin and path: what messages, events and manifests may say. */
   readonly label: string
   /**
-   * Tells sources apart on disk without storing their secrets: SHA-256 of origin, path and query, but without the parameters that
-   * sign a request. For the hub of the words and the revision, not of the host.
+   * Tells sources apart on disk without storing their secrets: SHA-256 of origin, path and query, but without the
+   * parameters that sign a request. For the hub of the words and the revision, not of the host.
    */
   readonly key: string
   /** As `key`, of origin and path only. Equal for two sources that may be one: their bytes must prove it. */
@@ -51,7 +57,10 @@ export interface ResolvedSource {
   readonly suffix: string
   /** `<stem>.<suffix>.gguf`: the name where another source has `fileName`. */
   readonly distinctName: string
-  /** For a web address of a file on the hub: the name and the `source` that other programs and older manifests know it by. */
+  /**
+   * For a web address of a file on the hub: the name and the `source` that other programs and older manifests know it
+   * by.
+   */
   readonly plainName?: string
   readonly plainLabel?: string
   /** Lower-case names; may hold credentials; for `url`'s origin only. `credential` is among them. */

@@ -1,5 +1,5 @@
-// What a source leads to on this machine and in this environment: files to download, a tag that only the hub can read, or files
-// that are here.
+// What a source leads to on this machine and in this environment: files to download, a tag that only the hub can read,
+// or files that are here.
 import { displayUrl, invalidSource, notHere, redacted } from '../errors.ts'
 import { type Access, accessOf, isOnHub, withoutSecrets } from './access.ts'
 import type { Credential } from './credentials.ts'
@@ -76,14 +76,17 @@ export interface TagRequest {
 }
 
 /**
- * Checks what is asked for. A path may be absolute, relative to the working folder (`./m.gguf`), in the home folder (`~/m.gguf`), a
- * `file:` URL, or a bare `m.gguf`, which is in `modelsDirectory`. `models/m.gguf` is a path where there is such a file.
+ * Checks what is asked for. A path may be absolute, relative to the working folder (`./m.gguf`), in the home folder
+ * (`~/m.gguf`), a `file:` URL, or a bare `m.gguf`, which is in `modelsDirectory`. `models/m.gguf` is a path where there
+ * is such a file.
  *
- * `hf:` sources go to `MODEL_ENDPOINT`, else `HF_ENDPOINT`, else https://huggingface.co, and are named as node-llama-cpp
- * names them. So do web addresses of the hub, unless they bring credentials: those are for their own host. The hub's token is
- * sent to that endpoint's origin, also for a plain URL of it; user info in a URL becomes an `authorization` header.
+ * `hf:` sources go to `MODEL_ENDPOINT`, else `HF_ENDPOINT`, else https://huggingface.co, and are named as
+ * node-llama-cpp names them. So do web addresses of the hub, unless they bring credentials: those are for their own
+ * host. The hub's token is sent to that endpoint's origin, also for a plain URL of it; user info in a URL becomes an
+ * `authorization` header.
  *
- * @throws {ModelDownloadError} `ERR_MODEL_INVALID_SOURCE`; `ERR_MODEL_NOT_FOUND` for a bare name that is in the working folder only
+ * @throws {ModelDownloadError} `ERR_MODEL_INVALID_SOURCE`; `ERR_MODEL_NOT_FOUND` for a bare name that is in the working
+ *   folder only
  */
 export function resolveRequest(
   input: ModelSource,
@@ -204,8 +207,9 @@ function joinedFile(
 ): ResolvedSource {
   const naming = { name: asked.fileName, defaultName }
   const { plainName: _, plainLabel: __, ...file } = resolveFile(withLastPart(place, whole), asked, access, naming)
+  const ofPieces = { ...asked, sha256: undefined, bytes: undefined }
   const pieceOf = (name: string) =>
-    resolveFile(withLastPart(place, name), { ...asked, sha256: undefined, bytes: undefined }, access, {})
+    resolveFile(withLastPart(place, name), ofPieces, access, { defaultName: file.fileName + name.slice(whole.length) })
   const [firstName, ...otherNames] = pieces
   const first = pieceOf(firstName)
   const identity = joinedIdentity(first)
