@@ -37,7 +37,7 @@ export function openConnections(
   const proxies = proxiesOf(env)
   const closing = new AbortController()
   setMaxListeners(0, closing.signal)
-  const dispatcher = agentFor(proxies, {
+  const { dispatcher, all } = agentsFor(proxies, {
     timeout: stallMs,
     signal: closing.signal,
     // A peer that is gone shows by `stallMs`, long before. (And Wine's sockets do not know it.)
@@ -49,7 +49,7 @@ export function openConnections(
     close: () => {
       // An agent waits for connections that are still being made, and they would keep the process alive for as long.
       closing.abort()
-      void dispatcher.destroy()
+      for (const agent of all) void agent.destroy()
     },
   }
 }
@@ -89,11 +89,21 @@ function isBefore7(dispatcher: Dispatcher): boolean {
 
 type ConnectOptions = undici.buildConnector.BuildOptions
 
-function agentFor(proxies: Proxies, connect: ConnectOptions): Dispatcher {
+/** Each request goes its own way: a redirect may lead from a host behind a proxy to one that is not. */
+function agentsFor(proxies: Proxies, connect: ConnectOptions): { dispatcher: Dispatcher; all: readonly Dispatcher[] } {
   const direct = new undici.Agent({ connect })
-  if (proxies.http === undefined && proxies.https === undefined) return direct
-  const through = (address: ProxyAddress | undefined) => address && { agent: proxyAgent(address, connect), address }
-  return new ProxiedDispatcher(proxies, { direct, http: through(proxies.http), https: through(proxies.https) })
+  const way = (address: ProxyAddress | undefined) =>
+    address && { agent: proxyAgent(address, connect), variable: address.variable }
+  const [http, https] = [way(proxies.http), way(proxies.https)]
+  if (http === undefined && https === undefined) return { dispatcher: direct, all: [direct] }
+  const dispatcher = direct.compose((dispatch) => (options, handler) => {
+    const url = new URL(options.origin ?? '')
+    const proxy = url.protocol === 'https:' ? https : http
+    if (proxy === undefined || proxies.isDirect(url)) return dispatch(options, handler)
+    return proxy.agent.dispatch(options, namingProxy(handler, proxy.variable))
+  })
+  const all = [direct, http?.agent, https?.agent].filter((agent) => agent !== undefined)
+  return { dispatcher, all }
 }
 
 function proxyAgent({ kind, url, user, password, variable }: ProxyAddress, connect: ConnectOptions): Dispatcher {
@@ -102,52 +112,13 @@ function proxyAgent({ kind, url, user, password, variable }: ProxyAddress, conne
       user === '' && password === '' ? undefined : `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`
     return new undici.ProxyAgent({ uri: url, proxyTls: connect, requestTls: connect, ...(token && { token }) })
   }
-  // From 7.23 on. By the name, since a named import of what is missing would fail for everything.
+  // Not every undici 7 has it, and a named import of what is missing would fail for everything.
   const Socks5ProxyAgent = (undici as { Socks5ProxyAgent?: typeof undici.Socks5ProxyAgent }).Socks5ProxyAgent
   if (Socks5ProxyAgent === undefined)
     throw unusable(variable, 'names a SOCKS proxy, which the installed undici does not know')
   // No `proxyTls`: with it the proxy itself would be spoken to by TLS.
   const options = { connect: undici.buildConnector(connect), requestTls: connect }
   return new Socks5ProxyAgent(url, { ...options, ...(user !== '' && { username: user, password }) })
-}
-
-interface ProxyAgent {
-  readonly agent: Dispatcher
-  readonly address: ProxyAddress
-}
-
-/** Sends each request by its own way: a redirect may lead from a host behind a proxy to one that is not. */
-class ProxiedDispatcher extends undici.Dispatcher {
-  readonly #proxies: Proxies
-  readonly #direct: Dispatcher
-  readonly #http: ProxyAgent | undefined
-  readonly #https: ProxyAgent | undefined
-
-  constructor(
-    proxies: Proxies,
-    agents: {
-      readonly direct: Dispatcher
-      readonly http: ProxyAgent | undefined
-      readonly https: ProxyAgent | undefined
-    },
-  ) {
-    super()
-    this.#proxies = proxies
-    this.#direct = agents.direct
-    this.#http = agents.http
-    this.#https = agents.https
-  }
-
-  override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
-    const url = new URL(options.origin ?? '')
-    const proxy = url.protocol === 'https:' ? this.#https : this.#http
-    if (proxy === undefined || this.#proxies.isDirect(url)) return this.#direct.dispatch(options, handler)
-    return proxy.agent.dispatch(options, namingProxy(handler, proxy.address.variable))
-  }
-
-  override async destroy(): Promise<void> {
-    await Promise.all([this.#direct, this.#http?.agent, this.#https?.agent].map((agent) => agent?.destroy()))
-  }
 }
 
 /** The same handler, but for errors: that a proxy is in between is what people overlook. */
