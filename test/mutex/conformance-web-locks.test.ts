@@ -9,7 +9,7 @@
 // | 2.5 requests of other names are not held up | here |
 // | 2.6 Agents: the end of an agent aborts its requests and releases its locks | here; crash.test.ts, environments.test.ts |
 // | 3.2.1 ifAvailable: at once or not at all | tryAcquire: here; order.test.ts: "a tryAcquire does not push in …" |
-// | 3.2.1 signal: aborted before, while waiting, after the grant | here; time.test.ts for acquire and its listeners |
+// | 3.2.1 signal: aborted before, while waiting, after the grant | here; abort.test.ts for acquire and its listeners |
 // | 3.2.1 steal | there is none: here |
 // | 3.2.1 names that begin with "-" are reserved | they are not: names.test.ts |
 // | 3.2.2 query(): held | here; owner-record.test.ts |
