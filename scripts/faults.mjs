@@ -53,6 +53,7 @@ if (ending !== 0 && existsSync(log)) console.log(readFileSync(log, 'utf8').split
 console.log(`\n${table(all)}\n`)
 for (const { name, problem } of failed) console.log(`NOT AS IT SHOULD BE: ${name}: ${problem ?? 'it did not end'}`)
 rmSync(folder, { recursive: true })
+console.log(`Items that no row guards: ${unguarded(all).join(', ') || 'none'}`)
 const silent = files.filter((file) => !all.some((row) => row.file === path.posix.basename(file)))
 for (const file of silent) console.log(`NOT AS IT SHOULD BE: ${file} has brought no fault`)
 if (typeof ending === 'string') console.log(`THE FAULTS ENDED EARLY and prove nothing: ${ending}`)
@@ -79,16 +80,28 @@ function ended(child) {
   })
 }
 
+/** Of the items that rows can guard: A1 to A3, B4 to B7, C8 and C9, D10 to D14, E15 to E21. @param {RowReport[]} reports */
+function unguarded(reports) {
+  const last = { A: 3, B: 7, C: 9, D: 14, E: 21 }
+  let number = 0
+  const items = Object.entries(last).flatMap(([letter, end]) => {
+    const own = []
+    while (number < end) own.push(`${letter}${++number}`)
+    return own
+  })
+  return items.filter((item) => !reports.some(({ guards }) => guards.includes(item)))
+}
+
 /** @param {RowReport[]} reports */
 function table(reports) {
-  const head = ['fault', 'as it should be', 'ended in', 'requests', 'ms']
-  const body = reports.map(({ name, begins, problem, got = '', requests = 0, ms = 0 }) => {
+  const head = ['fault', 'guards', 'as it should be', 'ended in', 'requests', 'ms']
+  const body = reports.map(({ name, guards, begins, problem, got = '', requests = 0, ms = 0 }) => {
     const verdict = begins ? 'NO END' : problem === undefined ? 'yes' : 'NO'
-    return [name, verdict, got, String(requests), String(ms)]
+    return [name, guards.join(' '), verdict, got, String(requests), String(ms)]
   })
   const widths = head.map((_, column) => Math.max(...[head, ...body].map((cells) => cells[column].length)))
   const line = (cells) =>
-    `| ${cells.map((cell, column) => (column < 3 ? cell.padEnd(widths[column]) : cell.padStart(widths[column]))).join(' | ')} |`
-  const rule = widths.map((width, column) => (column < 3 ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`))
+    `| ${cells.map((cell, column) => (column < 4 ? cell.padEnd(widths[column]) : cell.padStart(widths[column]))).join(' | ')} |`
+  const rule = widths.map((width, column) => (column < 4 ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`))
   return [line(head), `| ${rule.join(' | ')} |`, ...body.map(line)].join('\n')
 }

@@ -22,7 +22,12 @@ export type Ending =
   | { readonly model: { readonly path: string; readonly bytes: number; readonly sha256?: string } }
   | { readonly error: unknown }
 
+/** An item of the list that the download was built by: `A2`. scripts/faults.mjs says which of them no row guards. */
+export type Item = `${'A' | 'B' | 'C' | 'D' | 'E'}${number}`
+
 export interface RowOptions {
+  /** The row fails when this is not kept to. */
+  readonly guards?: Item | readonly Item[]
   /** How the download ends under the fault; one of them where chance decides. */
   readonly ends: Ends | readonly Ends[]
   /** How it ends over several connections, where that differs. Unless told, in the right file or as over one. */
@@ -251,7 +256,8 @@ async function judged(name: string, row: RowOptions, t: TestContext, isSegmented
   const astray: unknown[] = []
   const note = (error: unknown) => void astray.push(error)
   for (const event of ['uncaughtExceptionMonitor', 'unhandledRejection']) process.on(event, note)
-  tell({ name, begins: true })
+  const guards = [row.guards ?? []].flat()
+  tell({ name, guards, begins: true })
   const line = { got: '', requests: 0, ms: 0 }
   try {
     const { servedInMs } = row
@@ -271,9 +277,9 @@ async function judged(name: string, row: RowOptions, t: TestContext, isSegmented
     // An exception that goes astray does so when sockets close, a turn or two later.
     await new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
     assert.deepEqual(astray, [], 'exceptions that nobody caught')
-    tell({ name, ...line })
+    tell({ name, guards, ...line })
   } catch (error) {
-    tell({ name, ...line, problem: String((error as Error).message ?? error) })
+    tell({ name, guards, ...line, problem: String((error as Error).message ?? error) })
     throw error
   } finally {
     for (const event of ['uncaughtExceptionMonitor', 'unhandledRejection']) process.off(event, note)
@@ -287,6 +293,7 @@ function messageOf(end: Ending): string {
 export interface RowReport {
   readonly file: string
   readonly name: string
+  readonly guards: readonly Item[]
   readonly begins?: true
   readonly got?: string
   readonly requests?: number

@@ -4,12 +4,12 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { Agent } from 'undici'
 import { selfSigned } from '../../support/certificate.ts'
+import { half } from '../../support/fault-parts.ts'
 import { type FaultScene, fault, path } from '../../support/faults.ts'
 import { type Fault, ModelServer } from '../../support/model-server.ts'
 import { until } from '../../support/until.ts'
 
 const MiB = 1024 * 1024
-const half = ({ file }: FaultScene) => Math.floor(file.bytes / 2)
 
 // Cuts, at each stage of an answer
 
@@ -58,12 +58,12 @@ fault(
     times: 1,
   },
 )
-fault('a cut each 40 kB', { ends: 'right file', requests: 7 }, { kind: 'cut-each', bytes: 40_000 })
+fault('a cut each 40 kB', { guards: 'A3', ends: 'right file', requests: 7 }, { kind: 'cut-each', bytes: 40_000 })
 fault('a cut each 40 kB, Connection: close', { ends: 'right file', requests: 7 }, (scene) => {
   scene.serve(scene.file, { close: true })
   return { kind: 'cut-each', bytes: 40_000 }
 })
-fault('a cut each 3 MiB', { ends: 'right file', only: 'segmented' }, { kind: 'cut-each', bytes: 3 * MiB })
+fault('a cut each 3 MiB', { guards: 'A3', ends: 'right file', only: 'segmented' }, { kind: 'cut-each', bytes: 3 * MiB })
 fault('Connection: close', { ends: 'right file', requests: 1 }, (scene) => {
   scene.serve(scene.file, { close: true })
   return scene.get()
@@ -72,7 +72,7 @@ fault('Connection: close', { ends: 'right file', requests: 1 }, (scene) => {
 // Stalls
 
 // undici looks at the clock once a second, so one try must do.
-const patience = { ends: 'ERR_MODEL_NETWORK', requests: 1, stallMs: 250, retryDelaysMs: [] } as const
+const patience = { guards: 'E15', ends: 'ERR_MODEL_NETWORK', requests: 1, stallMs: 250, retryDelaysMs: [] } as const
 fault('nothing sent before the status line', patience, { kind: 'silent' })
 fault('nothing more sent in the headers', patience, raw(inHeaders, 'stall'))
 fault('nothing more sent after the headers', patience, { kind: 'stall', atByte: 0 })
@@ -89,7 +89,7 @@ fault(
 )
 fault(
   'one byte at a time',
-  { ends: 'right file', requests: 1, bytes: 3_000, only: 'one piece' },
+  { guards: 'E15', ends: 'right file', requests: 1, bytes: 3_000, only: 'one piece' },
   {
     kind: 'pieces',
     bytes: 1,
@@ -126,7 +126,7 @@ for (const how of ['close', 'reset'] as const) {
     return ending
   })
 }
-fault('a proxy that is not there', { ends: 'ERR_MODEL_NETWORK', requests: 0 }, async (scene) => {
+fault('a proxy that is not there', { guards: 'D11', ends: 'ERR_MODEL_NETWORK', requests: 0 }, async (scene) => {
   const proxy = await ModelServer.start()
   await proxy.close()
   const before = { ...process.env }
@@ -218,16 +218,20 @@ fault('http asked of a server that speaks https', { ends: 'ERR_MODEL_NETWORK', .
   })
   return scene.get()
 })
-fault('a redirect from https to http, and credentials', { ends: 'right file', ...noOpenssl }, async (scene) => {
-  const { server, ca } = await tlsServer(scene)
-  useAgent(scene, { ca })
-  server.fault(path, { kind: 'redirect', to: `${scene.server.origin}${path}` })
-  scene.source = { headers: { authorization: 'Bearer secret' } }
-  const ending = await scene.get()
-  assert.equal(server.requests(path)[0]?.headers.authorization, 'Bearer secret')
-  assert.ok(scene.server.requests(path).every(({ headers }) => headers.authorization === undefined))
-  return ending
-})
+fault(
+  'a redirect from https to http, and credentials',
+  { guards: 'E19', ends: 'right file', ...noOpenssl },
+  async (scene) => {
+    const { server, ca } = await tlsServer(scene)
+    useAgent(scene, { ca })
+    server.fault(path, { kind: 'redirect', to: `${scene.server.origin}${path}` })
+    scene.source = { headers: { authorization: 'Bearer secret' } }
+    const ending = await scene.get()
+    assert.equal(server.requests(path)[0]?.headers.authorization, 'Bearer secret')
+    assert.ok(scene.server.requests(path).every(({ headers }) => headers.authorization === undefined))
+    return ending
+  },
+)
 
 // Aborts, at moments when a server leaves everybody waiting
 

@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DownloadPhase } from '#download/progress'
+import { half } from '../../support/fault-parts.ts'
 import { type FaultJob, FaultProcess } from '../../support/fault-process.ts'
 import { type Ending, type FaultScene, fault, isLong, path } from '../../support/faults.ts'
 import { GateProcess } from '../../support/gate-process.ts'
@@ -13,7 +14,7 @@ import { until } from '../../support/until.ts'
 const KiB = 1024
 const MiB = 1024 * KiB
 const right = { ends: 'right file' } as const
-const half = ({ file }: FaultScene) => Math.floor(file.bytes / 2)
+const killed = { ...right, guards: 'A1' } as const
 
 function job(scene: FaultScene, more: Partial<FaultJob> = {}): FaultJob {
   const { connections, retryDelaysMs, stallMs } = scene.options
@@ -29,7 +30,7 @@ async function startProcess(scene: FaultScene): Promise<FaultProcess> {
 // SIGKILL at each phase
 
 for (const killAt of ['resolving', 'downloading', 'verifying', 'publishing'] as const satisfies DownloadPhase[]) {
-  fault(`SIGKILL as soon as it is ${killAt}`, right, async (scene) => {
+  fault(`SIGKILL as soon as it is ${killAt}`, killed, async (scene) => {
     const child = await startProcess(scene)
     assert.equal(await child.run(job(scene, { killAt })), undefined, 'it was to be killed')
     scene.assertNothingWrong()
@@ -39,7 +40,7 @@ for (const killAt of ['resolving', 'downloading', 'verifying', 'publishing'] as 
 
 for (const isReplaced of [false, true]) {
   const meanwhile = isReplaced ? ', and the file is replaced before the next call' : ''
-  fault(`SIGKILL in the middle${meanwhile}`, right, async (scene) => {
+  fault(`SIGKILL in the middle${meanwhile}`, killed, async (scene) => {
     const { server } = scene
     const child = await startProcess(scene)
     server.pause(path, half(scene))
@@ -101,7 +102,7 @@ async function killChain(scene: FaultScene, isReplaced: boolean): Promise<Ending
   return scene.get()
 }
 // Slow enough that it takes several processes to the end of a file.
-const chain = { ...right, bytes: 4 * MiB, servedInMs: 333 } as const
+const chain = { ...killed, bytes: 4 * MiB, servedInMs: 333 } as const
 fault(`SIGKILL at ${kills} random moments, seed ${seed}`, chain, (scene) => killChain(scene, false))
 fault(`SIGKILL at ${kills} random moments, and the file is replaced now and then, seed ${seed}`, chain, (scene) =>
   killChain(scene, true),
@@ -110,7 +111,7 @@ fault(`SIGKILL at ${kills} random moments, and the file is replaced now and then
 // Processes that stand still
 
 const noSignals = { skip: process.platform === 'win32' && 'Windows has no SIGSTOP' } as const
-const stopped = { ...right, stallMs: 300, retryDelaysMs: [1, 2, 4], ...noSignals } as const
+const stopped = { ...right, guards: 'E15', stallMs: 300, retryDelaysMs: [1, 2, 4], ...noSignals } as const
 for (const isPaused of [false, true]) {
   const meanwhile = isPaused ? 'the server waits' : 'the server goes on'
   fault(`SIGSTOP for longer than the server may be silent, while ${meanwhile}`, stopped, async (scene) => {
@@ -191,7 +192,7 @@ async function remote(result: Promise<{ path: string; bytes: number; sha256?: st
   )
 }
 
-fault('two processes at once', { ...right, requests: 1 }, async (scene) => {
+fault('two processes at once', { ...right, guards: 'C8', requests: 1 }, async (scene) => {
   const { server, url } = scene
   const { connections = 1 } = scene.options
   server.pause(path, half(scene))
@@ -210,7 +211,7 @@ fault('two processes at once', { ...right, requests: 1 }, async (scene) => {
   assert.ok(server.bytesServed(path) <= scene.file.bytes + lost)
   return two
 })
-fault('two processes at once, without a lock between them', right, async (scene) => {
+fault('two processes at once, without a lock between them', { ...right, guards: 'C8' }, async (scene) => {
   const { server, url } = scene
   const { connections = 1 } = scene.options
   server.pause(path, half(scene))
@@ -222,27 +223,31 @@ fault('two processes at once, without a lock between them', right, async (scene)
   assert.equal(scene.judge(one), 'right file')
   return two
 })
-fault('two processes at once, without a lock, and two versions of the file', right, async (scene) => {
-  const { server, url } = scene
-  const { connections = 1 } = scene.options
-  server.pause(path, half(scene))
-  const [first, second] = await gates(scene, [{}, {}])
-  assert.ok(first && second)
-  const [file, other] = [scene.file, scene.payload()]
-  const old = first.ensureModel(url, { connections })
-  await until('the first is in the middle of it', () => scene.partials.length === 1)
-  scene.serve(other)
-  const now = second.ensureModel(url, { connections })
-  await until('the second is, too', () => scene.partials.length === 2)
-  server.resume(path)
-  // Over several connections the first may find out that there is another version by now.
-  const may = scene.isSegmented ? [file.sha256, other.sha256] : [file.sha256]
-  assert.ok(may.includes((await old.result).sha256 ?? ''))
-  assert.equal((await now.result).sha256, other.sha256)
-  scene.assertNothingWrong()
-  return scene.get()
-})
-fault('the process that downloads is killed while another waits', right, async (scene) => {
+fault(
+  'two processes at once, without a lock, and two versions of the file',
+  { ...right, guards: 'C8' },
+  async (scene) => {
+    const { server, url } = scene
+    const { connections = 1 } = scene.options
+    server.pause(path, half(scene))
+    const [first, second] = await gates(scene, [{}, {}])
+    assert.ok(first && second)
+    const [file, other] = [scene.file, scene.payload()]
+    const old = first.ensureModel(url, { connections })
+    await until('the first is in the middle of it', () => scene.partials.length === 1)
+    scene.serve(other)
+    const now = second.ensureModel(url, { connections })
+    await until('the second is, too', () => scene.partials.length === 2)
+    server.resume(path)
+    // Over several connections the first may find out that there is another version by now.
+    const may = scene.isSegmented ? [file.sha256, other.sha256] : [file.sha256]
+    assert.ok(may.includes((await old.result).sha256 ?? ''))
+    assert.equal((await now.result).sha256, other.sha256)
+    scene.assertNothingWrong()
+    return scene.get()
+  },
+)
+fault('the process that downloads is killed while another waits', { ...right, guards: ['A1', 'C8'] }, async (scene) => {
   const { server, url } = scene
   const { connections = 1 } = scene.options
   server.pause(path, half(scene))
@@ -258,7 +263,7 @@ fault('the process that downloads is killed while another waits', right, async (
 })
 fault(
   'the process that downloads is stopped while another waits',
-  { ends: 'ERR_MUTEX_TIMEOUT', ...noSignals },
+  { guards: 'E16', ends: 'ERR_MUTEX_TIMEOUT', ...noSignals },
   async (scene) => {
     const { server, url } = scene
     const { connections = 1 } = scene.options

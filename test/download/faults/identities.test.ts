@@ -1,0 +1,138 @@
+// Rows of the table of faults: how a server says which file it has, and which one was expected. See support/faults.ts.
+import assert from 'node:assert/strict'
+import { half, status, thenRest, told, toldOfRange } from '../../support/fault-parts.ts'
+import { fault, path } from '../../support/faults.ts'
+import type { Fault } from '../../support/model-server.ts'
+
+// Identities
+
+const whole = { guards: 'A2', ends: 'right file', requests: 3 } as const
+fault(
+  'a weak ETag, cut once',
+  { guards: 'A2', ends: 'right file', requests: 2, etag: 'W/"weak"', only: 'one piece' },
+  (scene) => ({
+    kind: 'cut',
+    atByte: half(scene),
+    times: 1,
+  }),
+)
+fault(
+  'a weak ETag, cut each time',
+  { guards: 'A2', ends: 'ERR_MODEL_NETWORK', requests: 4, etag: 'W/"weak"', only: 'one piece' },
+  (scene) => ({
+    kind: 'cut',
+    atByte: half(scene),
+  }),
+)
+fault('another ETag for the rest', whole, thenRest(toldOfRange(() => ({ etag: '"another"' }))))
+fault('no ETag for the rest', whole, thenRest(toldOfRange(() => ({ etag: null }))))
+fault('a weak ETag for the rest', whole, thenRest(toldOfRange(({ size }) => ({ etag: `W/"${size}"` }))))
+let versions = 0
+const newEachTime: Fault = { kind: 'headers', headers: () => ({ etag: `"version ${versions++}"` }) }
+fault('a new ETag with each answer', { guards: 'A2', ends: 'right file' }, newEachTime)
+fault(
+  'another ETag in each answer for the rest',
+  { guards: 'A2', ends: 'right file' },
+  thenRest(toldOfRange(() => ({ etag: `"version ${versions++}"` }))),
+)
+fault('If-Range ignored, and the file replaced meanwhile', { guards: 'A2', ends: 'right file' }, async (scene) => {
+  await scene.leaveHalf()
+  scene.serve(scene.payload())
+  scene.server.fault(path, { kind: 'ignore-if-range' })
+  return scene.get()
+})
+fault('replaced by another version between two tries', { guards: 'A2', ends: 'right file' }, async (scene) => {
+  await scene.leaveHalf()
+  scene.serve(scene.payload())
+  return scene.get()
+})
+fault('replaced by a shorter version between two tries', { guards: 'A2', ends: 'right file' }, async (scene) => {
+  await scene.leaveHalf()
+  scene.serve(scene.payload(scene.file.bytes / 4))
+  return scene.get()
+})
+fault('replaced by another version while its bytes come', { guards: 'A2', ends: 'right file' }, async (scene) => {
+  const { server } = scene
+  server.pause(path, half(scene))
+  const download = scene.get()
+  await server.reached(path, half(scene))
+  scene.serve(scene.payload())
+  server.resume(path)
+  return download
+})
+for (const etag of ['nothing that is quoted', `"${'x'.repeat(5_000)}"`]) {
+  fault(`an ETag of ${etag.length} characters`, { guards: 'A2', ends: 'right file', etag }, (scene) => ({
+    kind: 'cut',
+    atByte: half(scene),
+    times: 1,
+  }))
+}
+
+// Expectations
+
+fault('the wrong hash expected', { guards: 'E18', ends: 'ERR_MODEL_HASH_MISMATCH', requests: 1 }, async (scene) =>
+  scene.get({}, { sha256: 'ab'.repeat(32) }),
+)
+fault('a larger size expected', { guards: 'E18', ends: 'ERR_MODEL_SIZE_MISMATCH', requests: 1 }, async (scene) =>
+  scene.get({}, { bytes: 67_000_000 }),
+)
+fault('a smaller size expected', { guards: 'E18', ends: 'ERR_MODEL_SIZE_MISMATCH', requests: 1 }, async (scene) =>
+  scene.get({}, { bytes: 1_000 }),
+)
+fault('X-Linked-Etag of another file', { guards: 'E18', ends: 'ERR_MODEL_HASH_MISMATCH' }, (scene) => {
+  scene.serve(scene.file, { headers: { 'x-linked-etag': `"${'cd'.repeat(32)}"` } })
+  scene.mends.push(() => scene.serve(scene.file))
+  return scene.get()
+})
+fault(
+  'X-Linked-Etag of another file than the hash expected',
+  { ends: 'ERR_MODEL_HASH_MISMATCH', requests: 1 },
+  (scene) => {
+    scene.source = { sha256: scene.file.sha256 }
+    scene.serve(scene.file, { headers: { 'x-linked-etag': `"${'cd'.repeat(32)}"` } })
+    scene.mends.push(() => scene.serve(scene.file))
+    return scene.get()
+  },
+)
+fault('X-Linked-Etag that is no hash', { ends: 'right file', requests: 1 }, (scene) => {
+  scene.serve(scene.file, { headers: { 'x-linked-etag': '"0123456789abcdef0123456789abcdef01234567"' } })
+  return scene.get()
+})
+
+// What is there already, and is asked after
+
+fault('the file is asked after, and HEAD is refused', { guards: 'A2', ends: 'right file' }, async (scene) => {
+  await scene.get()
+  scene.serve(scene.payload())
+  scene.server.fault(path, { kind: 'status', status: 405, times: 1 })
+  const ending = await scene.get({ fetch: 'always' })
+  assert.equal('model' in ending && ending.model.sha256, scene.file.sha256)
+  return ending
+})
+// RFC 9110, 8.6: a server may leave it out of what answers HEAD.
+fault('the file is asked after, and HEAD tells no length', { guards: 'A2', ends: 'right file' }, async (scene) => {
+  await scene.get()
+  scene.serve(scene.payload())
+  scene.server.fault(path, { ...told({ 'content-length': null }), times: 1 })
+  const ending = await scene.get({ fetch: 'always' })
+  assert.ok(!('model' in ending) || ending.model.sha256 === scene.file.sha256)
+  return ending
+})
+fault(
+  'the file is asked after, and the server is in trouble',
+  { guards: 'E18', ends: 'ERR_MODEL_HTTP_STATUS' },
+  async (scene) => {
+    await scene.get()
+    scene.server.fault(path, status(503))
+    return scene.get({ fetch: 'always' })
+  },
+)
+fault(
+  'the file is asked after, and is a login page by now',
+  { ends: ['ERR_MODEL_NOT_GGUF', 'ERR_MODEL_BAD_RESPONSE'] },
+  async (scene) => {
+    await scene.get()
+    scene.server.fault(path, { kind: 'html' })
+    return scene.get({ fetch: 'always' })
+  },
+)
