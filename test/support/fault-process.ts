@@ -4,8 +4,10 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import type { DownloadPhase } from '#download/progress'
 import { type ChildEnding, endingOf, sendTo } from './child.ts'
+import { startedBy } from './containers.ts'
 import { downloadFile, ModelDownloadError, type ModelSource, resolveSource } from './download-internals.ts'
 import type { Ending } from './faults.ts'
+import type { ProcessOptions } from './party.ts'
 import { started } from './start.ts'
 
 export interface FaultJob {
@@ -29,13 +31,16 @@ const asChild = 'fault-process-child'
 
 export class FaultProcess {
   readonly #child: ChildProcess
+  /** In a container: a program stands between, which ends and stops with it. */
+  readonly #isElsewhere: boolean
   readonly #ended: Promise<ChildEnding>
   readonly #messages: Message[] = []
   readonly #watchers = new Set<() => void>()
   #isGone = false
 
-  private constructor(child: ChildProcess) {
+  private constructor(child: ChildProcess, isElsewhere: boolean) {
     this.#child = child
+    this.#isElsewhere = isElsewhere
     this.#ended = endingOf(child).then((ending) => {
       this.#isGone = true
       for (const watcher of this.#watchers) watcher()
@@ -47,10 +52,15 @@ export class FaultProcess {
     })
   }
 
-  /** Resolves when all is imported, so that a job begins at once. */
-  static async start(): Promise<FaultProcess> {
+  /** Resolves when all is imported, so that a job begins at once. By default it runs here; `Container.node()` says how to start it elsewhere. */
+  static async start(place: ProcessOptions = {}): Promise<FaultProcess> {
     const stdio = ['ignore' as const, 'inherit' as const, 'inherit' as const, 'ipc' as const]
-    const child = new FaultProcess(started(() => fork(fileURLToPath(import.meta.url), [asChild], { stdio })))
+    const { execPath = process.execPath, execArgv = [], env } = place
+    const options = { stdio, execPath, execArgv: [...execArgv], ...(env && { env }) }
+    const child = new FaultProcess(
+      started(() => fork(fileURLToPath(import.meta.url), [asChild], options)),
+      place.execPath !== undefined,
+    )
     if ((await child.#seen(({ is }) => is === 'ready')) === undefined)
       throw new Error(`The process ended before its first word (${await child.#ended})`)
     return child
@@ -75,17 +85,24 @@ export class FaultProcess {
   }
 
   stop(): void {
-    this.#child.kill('SIGSTOP')
+    this.#signal('SIGSTOP')
   }
 
   goOn(): void {
-    this.#child.kill('SIGCONT')
+    this.#signal('SIGCONT')
   }
 
   /** SIGKILL; resolves when the process is gone. Whether it has ended or not. */
   async kill(): Promise<void> {
-    this.#child.kill('SIGKILL')
+    this.#signal('SIGKILL')
     await this.#ended
+  }
+
+  #signal(signal: NodeJS.Signals): void {
+    const { pid = 0 } = this.#child
+    if (this.#isGone) return
+    if (this.#isElsewhere) process.kill(startedBy(pid), signal)
+    if (!this.#isElsewhere || signal === 'SIGCONT') this.#child.kill(signal)
   }
 
   #send(request: Request): void {

@@ -14,7 +14,9 @@ import type {
   PublishedModel,
 } from 'os-mutex/llama'
 import { type ChildEnding, endingOf, sendTo } from './child.ts'
+import { startedBy } from './containers.ts'
 import { thaw } from './gate-freeze.ts'
+import type { ProcessOptions } from './party.ts'
 import { started } from './start.ts'
 
 /** `load`: the file's lock is held and llama.cpp is about to be called. `load-progress`: it is reading. */
@@ -105,14 +107,18 @@ export class GateProcess implements AsyncDisposable {
   /** Resolves with how the process ended. */
   readonly ended: Promise<ChildEnding>
   readonly #process: ChildProcess
+  readonly #isElsewhere: boolean
   readonly #watchers = new Set<Watcher>()
   #ending: ChildEnding | undefined
   #calls = 0
 
-  private constructor(options: LlamaModelGateOptions, environment: NodeJS.ProcessEnv) {
+  private constructor(options: LlamaModelGateOptions, environment: NodeJS.ProcessEnv, place: ProcessOptions) {
     const program = fileURLToPath(new URL('./gate-child.js', import.meta.url))
     const env = { ...process.env, ...environment }
-    this.#process = started(() => fork(program, [JSON.stringify(options)], { serialization: 'advanced', env }))
+    const { execPath = process.execPath, execArgv = [] } = place
+    this.#isElsewhere = place.execPath !== undefined
+    const how = { serialization: 'advanced' as const, env, execPath, execArgv: [...execArgv] }
+    this.#process = started(() => fork(program, [JSON.stringify(options)], how))
     this.#process.on('message', (message: ChildMessage) => {
       this.messages.push(message)
       for (const watcher of this.#watchers)
@@ -126,15 +132,24 @@ export class GateProcess implements AsyncDisposable {
     })
   }
 
-  static async start(options: LlamaModelGateOptions, environment: NodeJS.ProcessEnv = {}): Promise<GateProcess> {
-    const child = GateProcess.begin(options, environment)
+  /** By default it runs here; `Container.node()` says how to start it elsewhere. */
+  static async start(
+    options: LlamaModelGateOptions,
+    environment: NodeJS.ProcessEnv = {},
+    place: ProcessOptions = {},
+  ): Promise<GateProcess> {
+    const child = GateProcess.begin(options, environment, place)
     await child.ready()
     return child
   }
 
   /** For a caller that has to be able to end a process that does not become ready. */
-  static begin(options: LlamaModelGateOptions, environment: NodeJS.ProcessEnv = {}): GateProcess {
-    return new GateProcess(options, environment)
+  static begin(
+    options: LlamaModelGateOptions,
+    environment: NodeJS.ProcessEnv = {},
+    place: ProcessOptions = {},
+  ): GateProcess {
+    return new GateProcess(options, environment, place)
   }
 
   async ready(): Promise<void> {
@@ -142,7 +157,8 @@ export class GateProcess implements AsyncDisposable {
   }
 
   get pid(): number {
-    return this.#process.pid ?? 0
+    const { pid = 0 } = this.#process
+    return this.#isElsewhere && this.#ending === undefined ? startedBy(pid) : pid
   }
 
   ensureModel(source: ModelSource, options: EnsureModelOptions = {}): RemoteCall<PublishedModel> {
@@ -202,7 +218,10 @@ export class GateProcess implements AsyncDisposable {
   /** SIGKILL: nothing in the child gets a chance to clean up. */
   async kill(): Promise<void> {
     if (this.#ending !== undefined) return
-    this.#process.kill('SIGKILL')
+    const { pid } = this
+    // What stands between, in a container, ends with it.
+    if (pid === this.#process.pid) this.#process.kill('SIGKILL')
+    else process.kill(pid, 'SIGKILL')
     await this.ended
   }
 

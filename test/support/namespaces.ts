@@ -2,7 +2,7 @@
 // hides. Linux, for root. A mount namespace is kept by a shell and goes with it, whatever becomes of the test.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, openSync, readlinkSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, readlinkSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import type { ProcessOptions } from './party.ts'
 
@@ -43,19 +43,25 @@ export function startedIn({ pids, uid }: Place, mounts?: Mounts): ProcessOptions
 /** Mounts that only those see who are started in here. */
 export class Mounts implements AsyncDisposable {
   readonly #shell: ChildProcess
+  #pid = 0
 
   private constructor(shell: ChildProcess) {
     this.#shell = shell
   }
 
+  /** Of the shell in here, as it is known outside. */
   get pid(): number {
-    return this.#shell.pid ?? 0
+    return this.#pid
   }
 
-  /** `script`: shell commands that mount. Throws with what they said when one of them fails. */
-  static async made(script: string): Promise<Mounts> {
+  /**
+   * `script`: shell commands that mount. Throws with what they said when one of them fails. `others`: words for unshare, for
+   * namespaces beside that of mounts; with a pid namespace the shell is its process 1, and all in it end with it.
+   */
+  static async made(script: string, others: readonly string[] = []): Promise<Mounts> {
     const all = `set -e\n{ ${script}\n} >&2\necho mounted\ncat`
-    const shell = spawn('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', all], { stdio: 'pipe' })
+    const words = ['--mount', '--propagation', 'private', ...others, 'sh', '-c', all]
+    const shell = spawn('unshare', words, { stdio: 'pipe' })
     const mounts = new Mounts(shell)
     let said = ''
     shell.stderr?.on('data', (chunk) => {
@@ -64,6 +70,8 @@ export class Mounts implements AsyncDisposable {
     const { value } = await createInterface({ input: shell.stdout as NonNullable<typeof shell.stdout> })
       [Symbol.asyncIterator]()
       .next()
+    const pid = shell.pid ?? 0
+    mounts.#pid = others.includes('--fork') ? (childrenOf(pid)[0] ?? pid) : pid
     if (value === 'mounted') return mounts
     await mounts[Symbol.asyncDispose]()
     throw new Error(`Could not mount: ${said}`)
@@ -78,6 +86,15 @@ export class Mounts implements AsyncDisposable {
     this.#shell.stdin?.end()
     this.#shell.kill()
     if (this.#shell.exitCode === null && this.#shell.signalCode === null) await once(this.#shell, 'exit')
+  }
+}
+
+/** The processes that a process has started and that live, in the pid namespace of this one. */
+export function childrenOf(pid: number): number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ').filter(Boolean).map(Number)
+  } catch {
+    return []
   }
 }
 
