@@ -35,7 +35,7 @@ test("another user's living process is not taken for dead, nor is its download f
           isClaimed: isClaimed({ version: 1, source: 'x', sourceKey: 'x', bootId: 'x', claim }),
         }
       },
-      [internal('./mutex/process-identity.js'), internal('./download/partial-record.js')],
+      [internal('./mutex/process-identity.js'), internal('./download/partial/record.js')],
       identity,
     )
   assert.deepEqual(await look(), { isHidden: true, runs: 'undefined', isClaimed: true })
