@@ -2,6 +2,6 @@
 import { requirePackages } from './platforms/debian.mjs'
 import { run, setUp } from './setup.mjs'
 
-requirePackages('nginx-light', 'curl', 'aria2')
+requirePackages('nginx-light', 'curl', 'openssl', 'aria2', 'iproute2')
 setUp()
 run(process.execPath, ['out/bench/download.js', ...process.argv.slice(2)])

@@ -1,54 +1,79 @@
 // Who downloads one file at full speed, each in its own way: a program of the system, or a Node process.
-import { execFileSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import type { Nginx, NginxFile } from './nginx.ts'
-import { NodeDownloader, type NodeJob, type NodeParty, type NodeResult } from './node-downloader.ts'
+import { NodeDownloader, type NodeJob, type NodeParty, type NodeResult, type Place } from './node-downloader.ts'
+import type { Party } from './race.ts'
 
-export interface Timing {
-  /** From the call to its promise's resolution; of a program, which has no such call, from its start to its end. */
-  readonly ms: number
-  /** Of a Node process: from its start to its end, and what `NodeResult` says. */
-  readonly node?: { readonly processMs: number; readonly peakRssBytes: number }
-}
-
-export interface Party {
-  readonly name: string
-  /** How many times as fast as it we want to be, at least. */
-  readonly target?: number
-  /** Downloads into an empty folder. */
-  run(folder: string): Promise<Timing>
+interface NodeWork {
+  readonly party: NodeParty
+  readonly url: string
+  readonly connections?: number
 }
 
 export const ourName = 'os-mutex'
 
-export function fullSpeedParties(server: Nginx, file: NginxFile): Party[] {
-  const careful = 'curl -qsSf -o model.gguf "$1"; sync model.gguf; sha256sum model.gguf'
+/** Over TLS, on a link that is slower than all of them. */
+export function tlsParties(server: Nginx, file: NginxFile, place: Place): Party[] {
+  const curl = curlWords(place)
+  const { url } = server
   return [
-    nodeParty(ourName, { party: 'downloadFile', url: server.url }, file),
-    { ...program('curl, which checks nothing', 'curl', ['-qsSf', '-o', 'model.gguf', server.url]), target: 0.9 },
-    program('curl; sync; sha256sum', 'sh', ['-ec', careful, 'sh', server.url]),
-    aria2c('aria2c -x1', ['-x1'], server.url),
-    { ...nodeParty('node-llama-cpp', { party: 'node-llama-cpp', url: server.url }, file), target: 1 },
-    { ...nodeParty('@huggingface/hub', { party: '@huggingface/hub', url: server.origin }, file), target: 1 },
+    nodeParty(ourName, { party: 'gate', url }, file, place),
+    { ...program('curl', `${curl} -o model.gguf "$1"`, [url], place), least: 0.97 },
+    { ...program('curl; openssl dgst', `${curl} -o model.gguf "$1"; ${digest}`, [url], place), mostCpu: 1.6 },
+  ]
+}
+
+/** Where only the processor counts. */
+export function loopbackParties(server: Nginx, file: NginxFile): Party[] {
+  const { url } = server
+  return [
+    nodeParty(ourName, { party: 'gate', url }, file),
+    { ...program('curl, which checks nothing', `${curlWords()} -o model.gguf "$1"`, [url]), least: 0.7 },
+    { ...program('curl; openssl dgst', `${curlWords()} -o model.gguf "$1"; ${digest}`, [url]), least: 1.15 },
+  ]
+}
+
+/** On the disk: reported, not judged, since disks vary too much. */
+export function diskParties(server: Nginx, file: NginxFile): Party[] {
+  const { url, origin } = server
+  return [
+    nodeParty(ourName, { party: 'gate', url }, file),
+    program('curl, which checks nothing', `${curlWords()} -o model.gguf "$1"`, [url]),
+    program('curl; sync; openssl dgst', `${curlWords()} -o model.gguf "$1"; sync model.gguf; ${digest}`, [url]),
+    aria2c('aria2c -x1', '-x1', url),
+    nodeParty('node-llama-cpp', { party: 'node-llama-cpp', url }, file),
+    nodeParty('@huggingface/hub', { party: '@huggingface/hub', url: origin }, file),
   ]
 }
 
 /** Where each connection is limited, and several are faster than one. */
 export function limitedParties(server: Nginx, file: NginxFile): Party[] {
   return [
-    nodeParty(ourName, { party: 'downloadFile', url: server.limitedUrl }, file),
-    { ...aria2c('aria2c -x8 -s8 -k1M', ['-x8', '-s8', '-k1M'], server.limitedUrl), target: 1 },
+    nodeParty(ourName, { party: 'gate', url: server.limitedUrl }, file),
+    { ...aria2c('aria2c -x8 -s8 -k1M', '-x8 -s8 -k1M', server.limitedUrl), least: 1 },
   ]
 }
 
-function nodeParty(name: string, what: { readonly party: NodeParty; readonly url: string }, file: NginxFile): Party {
+/** Ours alone, from elsewhere. */
+export function ourParty(url: string, file: NginxFile, connections?: number): Party {
+  return nodeParty(ourName, { party: 'gate', url, ...(connections !== undefined && { connections }) }, file)
+}
+
+const digest = 'openssl dgst -sha256 model.gguf'
+
+function curlWords({ certificate }: Place = {}): string {
+  return `curl -qsSf${certificate === undefined ? '' : ` --cacert ${certificate}`}`
+}
+
+function nodeParty(name: string, work: NodeWork, file: NginxFile, place: Place = {}): Party {
   return {
     name,
     run: async (folder) => {
       const startedAt = performance.now()
-      const { callMs, peakRssBytes, sha256 } = await runNode({ ...what, folder })
+      const { callMs, cpuMs, peakRssBytes, sha256 } = await runNode({ ...work, folder, place })
       const processMs = performance.now() - startedAt
       if (sha256 !== undefined && sha256 !== file.sha256) throw new Error(`${name} got the wrong bytes`)
-      return { ms: callMs, node: { processMs, peakRssBytes } }
+      return { ms: callMs, cpuMs, node: { processMs, peakRssBytes } }
     },
   }
 }
@@ -61,18 +86,24 @@ async function runNode(job: NodeJob): Promise<NodeResult> {
   return result
 }
 
-function program(name: string, command: string, args: readonly string[]): Party {
+/** The shell counts the processor time of what it starts. */
+function program(name: string, script: string, args: readonly string[], { words = [] }: Place = {}): Party {
+  const timed = `set -e; TIMEFORMAT='%3U %3S'; time { ${script}; }`
+  const [command = 'bash', ...rest] = [...words, 'bash', '-c', timed, 'bash', ...args]
   return {
     name,
     run: async (folder) => {
       const startedAt = performance.now()
-      execFileSync(command, args, { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] })
-      return { ms: performance.now() - startedAt }
+      const { status, stderr, error } = spawnSync(command, rest, { cwd: folder, encoding: 'utf8' })
+      const ms = performance.now() - startedAt
+      if (error || status !== 0) throw new Error(`${name} failed: ${error?.message ?? stderr}`)
+      const [user = Number.NaN, system = Number.NaN] = (stderr.trim().split('\n').at(-1) ?? '').split(' ').map(Number)
+      return { ms, cpuMs: (user + system) * 1000 }
     },
   }
 }
 
 /** Told to allocate nothing in advance, which on most file systems means to write the file twice. */
-function aria2c(name: string, args: readonly string[], url: string): Party {
-  return program(name, 'aria2c', ['--no-conf', '--quiet', '--file-allocation=none', ...args, '-o', 'model.gguf', url])
+function aria2c(name: string, options: string, url: string): Party {
+  return program(name, `aria2c --no-conf --quiet --file-allocation=none ${options} -o model.gguf "$1"`, [url])
 }

@@ -5,6 +5,7 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { selfSigned } from '../../test/support/certificate.ts'
 import { tied } from './children.ts'
 
 export interface NginxFile {
@@ -17,29 +18,42 @@ export interface NginxFile {
 /** What `@huggingface/hub` is to ask for: the file as its hub would have it. */
 export const hubFile = { repo: 'bench/model', path: 'model.gguf' } as const
 
+export interface NginxOptions {
+  /** Default: this machine's own, 127.0.0.1. */
+  readonly on?: { readonly words: readonly string[]; readonly address: string }
+  /** Serves by TLS, with a certificate of its own making. Default: `false`. */
+  readonly tls?: boolean
+}
+
 export class Nginx implements AsyncDisposable {
   readonly origin: string
   readonly #process: ChildProcess
   readonly #log: string
   readonly #ended: Promise<unknown>
+  /** The file of the certificate that its clients must trust. */
+  readonly certificate: string | undefined
 
-  private constructor(origin: string, child: ChildProcess, log: string) {
+  private constructor(origin: string, child: ChildProcess, log: string, certificate: string | undefined) {
     this.origin = origin
+    this.certificate = certificate
     this.#process = child
     this.#log = log
     this.#ended = once(child, 'exit')
   }
 
   /** Serves one file; what nginx itself writes goes into a new folder in `root`. Resolves when it answers. */
-  static async start(root: string, file: NginxFile): Promise<Nginx> {
+  static async start(root: string, file: NginxFile, { on, tls = false }: NginxOptions = {}): Promise<Nginx> {
     const folder = mkdtempSync(join(root, 'nginx-'))
+    const { words = [], address = '127.0.0.1' } = on ?? {}
     const port = await freePort()
     const [config, log] = [join(folder, 'nginx.conf'), join(folder, 'access.log')]
-    writeFileSync(config, configuration(folder, port, log, file))
-    const child = tied(spawn('nginx', ['-e', 'stderr', '-c', config], { env: environment(), stdio: 'inherit' }))
+    const certificate = tls ? writeCertificate(folder, address) : undefined
+    writeFileSync(config, configuration({ folder, address, port, log, file, certificate }))
+    const [command = 'nginx', ...rest] = [...words, 'nginx', '-e', 'stderr', '-c', config]
+    const child = tied(spawn(command, rest, { env: environment(), stdio: 'inherit' }))
     await once(child, 'spawn')
-    const nginx = new Nginx(`http://127.0.0.1:${port}`, child, log)
-    while (!(await nginx.#answers())) {
+    const nginx = new Nginx(`${tls ? 'https' : 'http'}://${address}:${port}`, child, log, certificate)
+    while (!nginx.#answers(words)) {
       if (child.exitCode !== null) throw new Error(`nginx ended (${child.exitCode})`)
       await sleep(10)
     }
@@ -78,19 +92,36 @@ export class Nginx implements AsyncDisposable {
     await this.#ended
   }
 
-  async #answers(): Promise<boolean> {
-    return fetch(this.url, { method: 'HEAD' }).then(
-      ({ ok }) => ok,
-      () => false,
-    )
+  #answers(words: readonly string[]): boolean {
+    const [command = 'curl', ...rest] = [...words, 'curl', '-qsSfkI', '-o', '/dev/null', this.url]
+    return spawnSync(command, rest, { stdio: 'ignore' }).status === 0
   }
 }
 
 /** Of each connection at `limitedUrl`, in MiB/s. */
 export const limitMibPerSecond = 20
 
-function configuration(folder: string, port: number, log: string, { path, bytes, sha256 }: NginxFile): string {
+interface Configuration {
+  readonly folder: string
+  readonly address: string
+  readonly port: number
+  readonly log: string
+  readonly file: NginxFile
+  readonly certificate: string | undefined
+}
+
+function writeCertificate(folder: string, address: string): string {
+  const { key, cert } = selfSigned(`IP:${address}`)
+  const file = join(folder, 'cert.pem')
+  writeFileSync(file, cert)
+  writeFileSync(join(folder, 'key.pem'), key)
+  return file
+}
+
+function configuration({ folder, address, port, log, file, certificate }: Configuration): string {
+  const { path, bytes, sha256 } = file
   const info = JSON.stringify([{ type: 'file', path: hubFile.path, size: bytes, oid: sha256, lfs: { oid: sha256 } }])
+  const tls = certificate && `ssl_certificate ${certificate}; ssl_certificate_key ${folder}/key.pem;`
   // Root's worker would be somebody else, who may not read the folder.
   return `
 ${process.geteuid?.() === 0 ? 'user root;' : ''}
@@ -109,7 +140,8 @@ http {
   sendfile on;
   tcp_nopush on;
   server {
-    listen 127.0.0.1:${port};
+    listen ${address}:${port}${tls ? ' ssl' : ''};
+    ${tls ?? ''}
     location = /model.gguf { alias ${path}; }
     location = /limited/model.gguf { alias ${path}; limit_rate ${limitMibPerSecond}m; }
     location = /${hubFile.repo}/resolve/main/${hubFile.path} { alias ${path}; }

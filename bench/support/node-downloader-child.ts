@@ -1,7 +1,6 @@
 // The process that node-downloader.ts starts.
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { ModelProgress } from 'os-mutex/llama'
 import { hubFile } from './nginx.ts'
@@ -13,16 +12,8 @@ const job = JSON.parse(process.argv[2] ?? '') as NodeJob
 let hasBegun = false
 
 /** Imports what the party needs, which is not timed. */
-async function prepare({ party, url, folder }: NodeJob): Promise<Download> {
+async function prepare({ party, url, folder, connections }: NodeJob): Promise<Download> {
   switch (party) {
-    case 'downloadFile': {
-      const { downloadFile, resolveSource } = await import('../../test/support/download-internals.ts')
-      return async () => {
-        const destination = join(folder, 'model.gguf')
-        const { sha256 } = await downloadFile({ source: resolveSource(url), destination })
-        return { sha256, waited: false }
-      }
-    }
     case 'gate': {
       const { LlamaModelGate } = await import('os-mutex/llama')
       const gate = new LlamaModelGate({ modelsDirectory: folder, mutexDirectory: folder })
@@ -32,7 +23,10 @@ async function prepare({ party, url, folder }: NodeJob): Promise<Download> {
           if (phase === 'downloading') begin()
           if (phase === 'waiting') waited = true
         }
-        const { sha256 } = await gate.ensureModel(url, { onProgress })
+        const { sha256 } = await gate.ensureModel(url, {
+          onProgress,
+          ...(connections !== undefined && { connections }),
+        })
         return { sha256, waited }
       }
     }
@@ -93,13 +87,17 @@ try {
   const before = memory()
   const delay = monitorEventLoopDelay({ resolution: 1 })
   if (job.watchEventLoop) delay.enable()
-  const startedAt = performance.now()
+  const [startedAt, cpuBefore] = [performance.now(), process.cpuUsage()]
   const result = await download()
   const callMs = performance.now() - startedAt
+  const cpu = process.cpuUsage(cpuBefore)
   delay.disable()
   const peakRssBytes = memory().peakBytes - before.nowBytes
   const longestStallMs = job.watchEventLoop ? delay.max / 1e6 : 0
-  tell({ is: 'done', result: { ...result, callMs, peakRssBytes, longestStallMs } })
+  tell({
+    is: 'done',
+    result: { ...result, callMs, cpuMs: (cpu.user + cpu.system) / 1000, peakRssBytes, longestStallMs },
+  })
 } catch (error) {
   tell({ is: 'failed', message: error instanceof Error ? (error.stack ?? error.message) : String(error) })
 }

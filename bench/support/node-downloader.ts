@@ -4,7 +4,15 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { tied } from './children.ts'
 
-export type NodeParty = 'downloadFile' | 'gate' | 'node-llama-cpp' | '@huggingface/hub' | 'idle'
+export type NodeParty = 'gate' | 'node-llama-cpp' | '@huggingface/hub' | 'idle'
+
+/** Where clients run. */
+export interface Place {
+  /** Words that start a program there. Default: none. */
+  readonly words?: readonly string[]
+  /** A certificate to trust, in a file. */
+  readonly certificate?: string
+}
 
 export interface NodeJob {
   readonly party: NodeParty
@@ -12,6 +20,10 @@ export interface NodeJob {
   readonly url: string
   /** An empty folder. */
   readonly folder: string
+  /** Of the gate. Default: its own. */
+  readonly connections?: number
+  /** Default: here. */
+  readonly place?: Place
   /** Measure how late the event loop is, which costs a timer a millisecond. */
   readonly watchEventLoop?: boolean
 }
@@ -19,6 +31,8 @@ export interface NodeJob {
 export interface NodeResult {
   /** From the call to its promise's resolution. */
   readonly callMs: number
+  /** Processor time of that call, of all threads and in the kernel too. */
+  readonly cpuMs: number
   /** How much more memory the process had at its worst than before the call, when its modules were there already. */
   readonly peakRssBytes: number
   /** The longest time between two turns of a timer of 1 ms; 0 where nobody wanted to know. */
@@ -47,8 +61,12 @@ export class NodeDownloader implements Disposable {
   private constructor(job: NodeJob) {
     this.#party = job.party
     const program = fileURLToPath(new URL('node-downloader-child.js', import.meta.url))
+    const { words = [], certificate } = job.place ?? {}
+    const [execPath = process.execPath, ...execArgv] = [...words, process.execPath]
+    const env = certificate === undefined ? process.env : { ...process.env, NODE_EXTRA_CA_CERTS: certificate }
     // The hub's client writes to stdout.
-    this.#child = tied(fork(program, [JSON.stringify(job)], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] }))
+    const stdio = ['ignore' as const, 'ignore' as const, 'inherit' as const, 'ipc' as const]
+    this.#child = tied(fork(program, [JSON.stringify(job)], { stdio, execPath, execArgv, env }))
     this.#child.on('message', (message: ChildMessage) => this.#messages.push(message))
     this.#exited = once(this.#child, 'exit')
   }
