@@ -9,7 +9,7 @@ import type { DownloadOptions } from '#download/download'
 import type { ModelDownloadErrorCode } from '#download/errors'
 import { openDownloadFolder, type Payload, published, sha256Of } from './download-folder.ts'
 import { downloadFile, ModelDownloadError, type ModelSource, pruneFolder, resolveSource } from './download-internals.ts'
-import type { Fault, ModelServer, ServedFile } from './model-server.ts'
+import type { Fault, ModelServer, ModelServerOptions, ServedFile } from './model-server.ts'
 import { until } from './until.ts'
 
 /** The long form: every row also over several connections, and many more kills. */
@@ -39,6 +39,10 @@ export interface RowOptions {
   readonly stallMs?: number
   readonly retryDelaysMs?: readonly number[]
   readonly etag?: string | null
+  /** How the server serves every version of the model: validators, conditions, time to the first byte. */
+  readonly served?: Partial<Omit<ServedFile, 'file'>>
+  /** The server itself: its connections and their speed. */
+  readonly server?: ModelServerOptions
   /** How long the server takes for the whole model. As fast as it can unless told. */
   readonly servedInMs?: number
   /** Which form makes sense. `both` unless told; over several connections only in the long form, but `segmented` rows always. */
@@ -77,7 +81,7 @@ export class FaultScene {
   readonly #bytes: number
   readonly #right = new Set<string>()
   #models: string
-  #etag: string | null | undefined
+  readonly #served: Partial<ServedFile>
 
   constructor(
     t: TestContext,
@@ -91,7 +95,7 @@ export class FaultScene {
     this.#payload = folder.payload
     this.#bytes = bytesOf(row, isSegmented)
     this.#models = folder.models
-    this.#etag = row.etag
+    this.#served = { ...(row.etag !== undefined && { etag: row.etag }), ...row.served }
     const { retryDelaysMs = [1, 2, 4], stallMs = 3_000 } = row
     this.options = { retryDelaysMs, stallMs, ...(isSegmented && { connections: 4 }) }
     this.file = this.payload()
@@ -120,7 +124,7 @@ export class FaultScene {
   serve(file: Payload, served: Partial<ServedFile> = {}, at = path): string {
     this.#right.add(file.sha256)
     this.file = file
-    return this.server.serve(at, { file: file.path, ...(this.#etag !== undefined && { etag: this.#etag }), ...served })
+    return this.server.serve(at, { file: file.path, ...this.#served, ...served })
   }
 
   /** A download. Fails when it does not end. */
@@ -262,7 +266,7 @@ async function judged(name: string, row: RowOptions, t: TestContext, isSegmented
   try {
     const { servedInMs } = row
     const bytesPerSecond = servedInMs && (bytesOf(row, isSegmented) / servedInMs) * 1000
-    const folder = await openDownloadFolder(t, bytesPerSecond ? { bytesPerSecond } : {})
+    const folder = await openDownloadFolder(t, { ...(bytesPerSecond && { bytesPerSecond }), ...row.server })
     const scene = new FaultScene(t, folder, row, isSegmented)
     const begun = performance.now()
     const end = await run(scene)

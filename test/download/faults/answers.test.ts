@@ -59,6 +59,11 @@ fault('a body that is gzip', bad, { kind: 'compressed', encoding: 'gzip' })
 fault('a body that is deflate', bad, { kind: 'compressed', encoding: 'deflate' })
 fault('a body that is said to be br', bad, told({ 'content-encoding': 'br' }))
 fault(
+  'Content-Encoding: identity',
+  { guards: 'D13', ends: 'right file', requests: 1, served: { headers: { 'content-encoding': 'identity' } } },
+  (scene) => scene.get(),
+)
+fault(
   'a rest that is gzip',
   { guards: 'D13', ends: 'ERR_MODEL_BAD_RESPONSE', requests: 2 },
   thenRest({ kind: 'compressed', encoding: 'gzip' }),
@@ -174,4 +179,25 @@ fault(
   '101 in place of an answer',
   garbled,
   raw('HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n', 'cut'),
+)
+
+// What does not end
+
+fault(
+  'a body without end, chunked, and the size is known',
+  { guards: 'E15', ends: 'ERR_MODEL_SIZE_MISMATCH', only: 'one piece' },
+  (scene) => {
+    scene.source = { bytes: scene.file.bytes }
+    return { kind: 'endless-body', chunked: true }
+  },
+)
+fault(
+  'a body without end, until the connection closes',
+  { guards: 'E15', ends: ['ERR_MODEL_BAD_RESPONSE', 'ERR_MODEL_NOT_GGUF'], only: 'one piece' },
+  { kind: 'endless-body', chunked: false },
+)
+fault(
+  'a head without end',
+  { guards: 'E15', ends: 'ERR_MODEL_NETWORK', stallMs: 250, retryDelaysMs: [], only: 'one piece' },
+  { kind: 'endless-head', everyMs: 50 },
 )

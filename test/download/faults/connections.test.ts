@@ -69,10 +69,31 @@ fault('Connection: close', { ends: 'right file', requests: 1 }, (scene) => {
   return scene.get()
 })
 
+fault(
+  'connections that die after 3 MiB of their own',
+  { guards: 'A3', ends: 'right file', only: 'segmented', server: { connection: () => ({ diesAfterBytes: 3 * MiB }) } },
+  (scene) => scene.get(),
+)
+fault(
+  'connections that die after 3 MiB of their own, by a reset',
+  {
+    guards: 'A3',
+    ends: 'right file',
+    only: 'segmented',
+    server: { connection: () => ({ diesAfterBytes: 3 * MiB, reset: true }) },
+  },
+  (scene) => scene.get(),
+)
+
 // Stalls
 
 // undici looks at the clock once a second, so one try must do.
 const patience = { guards: 'E15', ends: 'ERR_MODEL_NETWORK', requests: 1, stallMs: 250, retryDelaysMs: [] } as const
+fault(
+  'a first byte that comes late',
+  { guards: 'D11', ends: 'right file', served: { firstByteAfterMs: 400 } },
+  (scene) => scene.get(),
+)
 fault('nothing sent before the status line', patience, { kind: 'silent' })
 fault('nothing more sent in the headers', patience, raw(inHeaders, 'stall'))
 fault('nothing more sent after the headers', patience, { kind: 'stall', atByte: 0 })

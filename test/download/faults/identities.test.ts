@@ -1,8 +1,8 @@
 // Rows of the table of faults: how a server says which file it has, and which one was expected. See support/faults.ts.
 import assert from 'node:assert/strict'
 import { half, status, thenRest, told, toldOfRange } from '../../support/fault-parts.ts'
-import { fault, path } from '../../support/faults.ts'
-import type { Fault } from '../../support/model-server.ts'
+import { type FaultScene, fault, path } from '../../support/faults.ts'
+import { etagPerNode, type Fault, type ServedFile } from '../../support/model-server.ts'
 
 // Identities
 
@@ -66,6 +66,24 @@ for (const etag of ['nothing that is quoted', `"${'x'.repeat(5_000)}"`]) {
     atByte: half(scene),
     times: 1,
   }))
+}
+
+const cutOnce = (scene: FaultScene): Fault => ({ kind: 'cut', atByte: half(scene), times: 1 })
+const lastModified = new Date('2024-05-01T12:00:00Z')
+const resumable = { guards: 'A2', ends: 'right file', requests: 2, only: 'one piece' } as const
+fault('an ETag per node, cut once', { ...resumable, served: { etag: etagPerNode } }, cutOnce)
+fault('a Last-Modified alone, cut once', { ...resumable, served: { etag: null, lastModified } }, cutOnce)
+fault(
+  'a weak ETag and a Last-Modified, cut once',
+  { ...resumable, served: { etag: 'W/"weak"', lastModified } },
+  cutOnce,
+)
+fault('a Last-Modified of each node, cut once', { ...resumable, served: modifiedPerNode() }, cutOnce)
+fault('neither ETag nor Date, cut once', { ...resumable, served: { etag: null, lastModified, date: null } }, cutOnce)
+fault('If-Range answered with the whole file, cut once', { ...resumable, served: { ifRange: 'whole' } }, cutOnce)
+
+function modifiedPerNode(): Partial<ServedFile> {
+  return { etag: null, lastModified: (answer) => new Date(lastModified.getTime() + answer * 1000) }
 }
 
 // Expectations

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { status, thenRest } from '../../support/fault-parts.ts'
 import { type FaultScene, fault, path } from '../../support/faults.ts'
+import { busy } from '../../support/model-server/usual-faults.ts'
 
 // Statuses
 
@@ -20,6 +21,11 @@ fault(
     status: 206,
     headers: ({ size }) => ({ 'content-range': `bytes 0-${size - 1}/${size}` }),
   },
+)
+fault(
+  'status 503 now and then, and the rest is well',
+  { guards: 'A3', ends: 'right file', only: 'segmented' },
+  busy([2, 4, 6]),
 )
 fault('status 401 for the rest', { guards: 'D12', ends: 'ERR_MODEL_HTTP_STATUS', requests: 2 }, thenRest(status(401)))
 fault('status 404 for the rest', { guards: 'D12', ends: 'ERR_MODEL_HTTP_STATUS', requests: 2 }, thenRest(status(404)))
