@@ -114,10 +114,12 @@ function printHead(): void {
     firstLine('aria2c', ['--version']),
   ]
   const packages = ['undici', 'node-llama-cpp', 'ipull', '@huggingface/hub'].map(version)
-  const load = os.loadavg()[0]?.toFixed(2)
-  console.log(`${cpu} × ${os.cpus().length}, ${os.type()} ${os.release()}, Node ${process.versions.node}, load ${load}`)
+  const load = os.loadavg()[0] ?? 0
+  console.log(`${cpu} × ${os.cpus().length}, ${os.type()} ${os.release()}, Node ${process.versions.node}`)
   console.log(`disk: ${onDisk.root} (${fileSystem}); ${rounds === 1 ? 'one round' : `medians of ${rounds} rounds`}`)
   console.log(`${[Nginx.version(), ...tools.map((line) => line.split(' (')[0]), ...packages].join(', ')}\n`)
+  if (load > 0.5)
+    console.log(`The machine has other work (load ${load.toFixed(2)}), which costs several threads more than one.\n`)
   if (mib < 1024) console.log('The targets are for 1024 MiB: a smaller model tries this program out.\n')
 }
 

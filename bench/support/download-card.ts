@@ -22,27 +22,37 @@ export class DownloadCard {
     this.#lines.push(line)
   }
 
-  /** A line for each of the others, and one more where our processor time is limited by theirs. */
+  /** A line for each of ours beside each of the others, and one more where our processor time is limited by theirs. */
   compare(what: string, parties: readonly Party[], all: Timings, bytes: number): void {
-    const ours = all.get(ourName) ?? []
-    for (const { name, least, mostCpu } of parties) {
-      const theirs = all.get(name) ?? []
-      if (name === ourName) continue
-      const speed = median(pairs(ours, theirs).map(([our, their]) => their.ms / our.ms))
-      const beside = `${name}: ${described(theirs, bytes)}`
-      const target = least === undefined ? {} : { target: `≥ ${least} × its speed`, isMet: speed >= least }
-      this.add({ what, ours: described(ours, bytes), beside, ratio: speed, ...target })
-      if (mostCpu === undefined) continue
-      const cpu = median(pairs(ours, theirs).map(([our, their]) => our.cpuMs / their.cpuMs))
-      const ceiling = { target: `≤ ${mostCpu} × its processor time`, isMet: cpu <= mostCpu }
-      this.add({
-        what: `${what}: processor`,
-        ours: cpuOf(ours),
-        beside: `${name}: ${cpuOf(theirs)}`,
-        ratio: cpu,
-        ...ceiling,
-      })
+    for (const our of parties.filter(({ isOurs }) => isOurs)) {
+      const scene = our.name === ourName ? what : `${what}, ${our.name}`
+      for (const other of parties.filter(({ isOurs }) => !isOurs)) {
+        this.#compareTwo(scene, other, all.get(our.name) ?? [], all.get(other.name) ?? [], bytes)
+      }
     }
+  }
+
+  #compareTwo(
+    what: string,
+    { name, least, mostCpu }: Party,
+    ours: readonly Timing[],
+    theirs: readonly Timing[],
+    bytes: number,
+  ): void {
+    const speed = median(pairs(ours, theirs).map(([our, their]) => their.ms / our.ms))
+    const beside = `${name}: ${described(theirs, bytes)}`
+    const target = least === undefined ? {} : { target: `≥ ${least} × its speed`, isMet: speed >= least }
+    this.add({ what, ours: described(ours, bytes), beside, ratio: speed, ...target })
+    if (mostCpu === undefined) return
+    const cpu = median(pairs(ours, theirs).map(([our, their]) => our.cpuMs / their.cpuMs))
+    const ceiling = { target: `≤ ${mostCpu} × its processor time`, isMet: cpu <= mostCpu }
+    this.add({
+      what: `${what}: processor`,
+      ours: cpuOf(ours),
+      beside: `${name}: ${cpuOf(theirs)}`,
+      ratio: cpu,
+      ...ceiling,
+    })
   }
 
   /** Whether every target was met. */

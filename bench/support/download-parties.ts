@@ -17,7 +17,7 @@ export function tlsParties(server: Nginx, file: NginxFile, place: Place): Party[
   const curl = curlWords(place)
   const { url } = server
   return [
-    nodeParty(ourName, { party: 'gate', url }, file, place),
+    ...ourParties(url, file, place),
     { ...program('curl', `${curl} -o model.gguf "$1"`, [url], place), least: 0.97 },
     { ...program('curl; openssl dgst', `${curl} -o model.gguf "$1"; ${digest}`, [url], place), mostCpu: 1.6 },
   ]
@@ -27,7 +27,7 @@ export function tlsParties(server: Nginx, file: NginxFile, place: Place): Party[
 export function loopbackParties(server: Nginx, file: NginxFile): Party[] {
   const { url } = server
   return [
-    nodeParty(ourName, { party: 'gate', url }, file),
+    ...ourParties(url, file),
     { ...program('curl, which checks nothing', `${curlWords()} -o model.gguf "$1"`, [url]), least: 0.7 },
     { ...program('curl; openssl dgst', `${curlWords()} -o model.gguf "$1"; ${digest}`, [url]), least: 1.15 },
   ]
@@ -37,7 +37,7 @@ export function loopbackParties(server: Nginx, file: NginxFile): Party[] {
 export function diskParties(server: Nginx, file: NginxFile): Party[] {
   const { url, origin } = server
   return [
-    nodeParty(ourName, { party: 'gate', url }, file),
+    ourParty(url, file),
     program('curl, which checks nothing', `${curlWords()} -o model.gguf "$1"`, [url]),
     program('curl; sync; openssl dgst', `${curlWords()} -o model.gguf "$1"; sync model.gguf; ${digest}`, [url]),
     aria2c('aria2c -x1', '-x1', url),
@@ -49,14 +49,20 @@ export function diskParties(server: Nginx, file: NginxFile): Party[] {
 /** Where each connection is limited, and several are faster than one. */
 export function limitedParties(server: Nginx, file: NginxFile): Party[] {
   return [
-    nodeParty(ourName, { party: 'gate', url: server.limitedUrl }, file),
+    ourParty(server.limitedUrl, file),
     { ...aria2c('aria2c -x8 -s8 -k1M', '-x8 -s8 -k1M', server.limitedUrl), least: 1 },
   ]
 }
 
-/** Ours alone, from elsewhere. */
-export function ourParty(url: string, file: NginxFile, connections?: number): Party {
-  return nodeParty(ourName, { party: 'gate', url, ...(connections !== undefined && { connections }) }, file)
+/** Ours as a user calls it. `connections`: default: as many as it likes. */
+export function ourParty(url: string, file: NginxFile, connections?: number, place?: Place): Party {
+  const work = { party: 'gate' as const, url, ...(connections !== undefined && { connections }) }
+  return { ...nodeParty(ourName, work, file, place), isOurs: true }
+}
+
+/** With as many connections as it likes, and with one, as the programs have. */
+function ourParties(url: string, file: NginxFile, place?: Place): Party[] {
+  return [ourParty(url, file, undefined, place), { ...ourParty(url, file, 1, place), name: 'one connection' }]
 }
 
 const digest = 'openssl dgst -sha256 model.gguf'

@@ -15,6 +15,8 @@ export interface Timing {
 
 export interface Party {
   readonly name: string
+  /** It is measured beside the others. Default: `false`. */
+  readonly isOurs?: boolean
   /** How many times as fast as it we want to be, at least. */
   readonly least?: number
   /** How many times its processor time we may take. */
