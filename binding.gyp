@@ -6,6 +6,7 @@
         "native/addon.cc",
         "native/environment.cc",
         "native/failure_error.cc",
+        "native/file_hold_object.cc",
         "native/mutex_object.cc",
         "native/owner_record.cc",
         "native/preallocate_task.cc",
@@ -27,6 +28,7 @@
           "include_dirs": ["native/posix/include"],
           "sources": [
             "native/posix/courtesy.cc",
+            "native/posix/file_hold.cc",
             "native/posix/flock_waiter.cc",
             "native/posix/lock_file.cc",
             "native/posix/mutex.cc",
@@ -39,6 +41,7 @@
           # Not native/win32/node_api.cc: node-gyp brings a hook of its own for Visual C++.
           "sources": [
             "native/win32/descriptor.cc",
+            "native/win32/file_hold.cc",
             "native/win32/lock_home.cc",
             "native/win32/owner_thread.cc",
             "native/win32/preallocate.cc",

@@ -2,6 +2,8 @@
 #include <napi.h>
 
 #include "environment.h"
+#include "file_hold.h"
+#include "file_hold_object.h"
 #include "mutex_object.h"
 #include "preallocate_task.h"
 #include "process_identity.h"
@@ -46,6 +48,11 @@ Napi::Value unsafeFileSystem(const Napi::CallbackInfo& info) {
   return name == nullptr ? info.Env().Undefined() : Napi::String::New(info.Env(), name);
 }
 
+// (directory) → whether only this machine's kernel has to do with its files.
+Napi::Value isLocalFileSystem(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), os_mutex::isLocalFileSystem(info[0].As<Napi::String>().Utf8Value()));
+}
+
 Napi::Value localScopeId(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(os_mutex::localScopeId()));
 }
@@ -58,6 +65,8 @@ Napi::Value restIdle(const Napi::CallbackInfo& info) {
 Napi::Object start(Napi::Env env, Napi::Object exports) {
   os_mutex::Environment::start(env);
   exports.Set("NativeMutex", os_mutex::MutexObject::define(env));
+  exports.Set("FileHold", os_mutex::FileHoldObject::define(env));
+  exports.Set("isLocalFileSystem", Napi::Function::New<isLocalFileSystem>(env));
   exports.Set("processIdentity", Napi::Function::New<processIdentity>(env));
   exports.Set("processStart", Napi::Function::New<processStart>(env));
   exports.Set("processBehind", Napi::Function::New<processBehind>(env));

@@ -10,6 +10,8 @@ const char* nameOf(FailureKind kind) {
     case FailureKind::notRegularFile: return "notRegularFile";
     case FailureKind::hardLinked: return "hardLinked";
     case FailureKind::foreignDirectory: return "foreignDirectory";
+    case FailureKind::taken: return "taken";
+    case FailureKind::gone: return "gone";
     case FailureKind::system:
     case FailureKind::noDescriptors:
     case FailureKind::none: break;

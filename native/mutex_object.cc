@@ -68,7 +68,8 @@ Napi::Function MutexObject::define(Napi::Env env) {
 
 MutexObject::MutexObject(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<MutexObject>(info), environment_(Environment::of(info.Env())) {
-  const MutexLocation location{optionalString(info, 0), optionalString(info, 1), info[2].As<Napi::String>().Utf16Value()};
+  const MutexLocation location{optionalString(info, 0), optionalString(info, 1), info[2].As<Napi::String>().Utf16Value(),
+                               info[5].IsNumber() ? info[5].As<Napi::Number>().Uint32Value() : 0};
   owner_ = optionalString(info, 3);
   dispatch_ = Napi::Persistent(info[4].As<Napi::Function>());
   mutex_ = ProcessMutex::at(location);

@@ -18,7 +18,7 @@ namespace os_mutex {
 class MutexObject final : public Napi::ObjectWrap<MutexObject>, public Environment::Client {
  public:
   static Napi::Function define(Napi::Env env);
-  // (path, ownDirectory or undefined, objectName, ownerJsonWithoutClosingBrace, dispatch)
+  // (path, ownDirectory or undefined, objectName, ownerJsonWithoutClosingBrace, dispatch, mode or undefined)
   explicit MutexObject(const Napi::CallbackInfo& info);
   ~MutexObject() override;
 

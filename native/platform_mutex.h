@@ -14,6 +14,9 @@ struct MutexLocation {
   std::string ownDirectory;   // the directory of `path`, if this package creates it; else empty. POSIX: the user's
                               // private one, Local scope only. Windows: the default lock home, for all users
   std::u16string objectName;  // the mutex's name in the kernel (Windows)
+  // Of a lock file in a folder that has its own permissions (POSIX): the file's mode. Who may not write such a file locks
+  // it all the same, and keeps no record. 0: any other lock file.
+  unsigned mode = 0;
 };
 
 enum class FailureKind {
@@ -23,6 +26,8 @@ enum class FailureKind {
   notRegularFile,    // a FIFO, directory, device or symbolic link stands where the lock file belongs
   hardLinked,        // the file has a second name and holds something other than a record: somebody's data
   foreignDirectory,  // our own directory belongs to somebody else, is a link, or (POSIX) others may write into it
+  taken,             // somebody else has the lock of this file
+  gone,              // the file is not there, or its name leads to another one by now
 };
 
 struct Failure {

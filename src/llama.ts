@@ -6,6 +6,7 @@ export type { PublishedFile, PublishedModel, Verification } from './download/pub
 export type { ModelSource, ModelSourceObject } from './download/source/parse.ts'
 export type { GetLlamaOptions } from './llama/backend.ts'
 export type { CreateContextOptions } from './llama/create-context.ts'
+export type { EnsureModelOptions, ModelProgress } from './llama/ensure-model.ts'
 export {
   LlamaBackendError,
   type LlamaBackendErrorCode,
@@ -17,6 +18,5 @@ export {
 export type { LlamaModelGateOptions } from './llama/gate-options.ts'
 export { LlamaModelGate, type LoadOptions, type PruneOptions, type VerifyOptions } from './llama/llama-model-gate.ts'
 export type { LoadModelOptions } from './llama/load-model.ts'
-export type { EnsureModelOptions, ModelProgress } from './llama/model-download.ts'
 export type { GateEvent } from './llama/telemetry.ts'
 export type { WaitingProgress } from './llama/wait/waiting-progress.ts'

@@ -1,6 +1,7 @@
 // One participant: a process or a worker thread that wants to use the model. Without its reports to the demo it would be
 // `gate.load` and a completion, as in any program that uses the gate.
 import { subscribe } from 'node:diagnostics_channel'
+import { isAbsolute } from 'node:path'
 import { isMainThread, parentPort, threadId } from 'node:worker_threads'
 import { LlamaCompletion, LlamaLogLevel, type LlamaModel } from 'node-llama-cpp'
 import type { AbandonedEvent, AcquireEvent } from 'os-mutex'
@@ -20,13 +21,17 @@ function report(what: Unstamped): void {
   else parentPort?.postMessage(message)
 }
 
+// The models folder's own lock, whose name is a path, goes with the machine's for the download: one of the two tells it all.
+const isOfMachine = (mutex: string) => !isAbsolute(mutex)
+
 // These listeners run synchronously, while the lock is held: what they stamp is the owner's own word.
 subscribe('os-mutex:acquire', (event) => {
   const { mutex, waitedMs } = event as AcquireEvent
-  report({ is: 'acquired', mutex, waitedMs })
+  if (isOfMachine(mutex)) report({ is: 'acquired', mutex, waitedMs })
 })
 subscribe('os-mutex:abandoned', (event) => {
-  report({ is: 'abandonment', ...(event as AbandonedEvent) })
+  const abandoned = event as AbandonedEvent
+  if (isOfMachine(abandoned.mutex)) report({ is: 'abandonment', ...abandoned })
 })
 subscribe('os-mutex:load', (event) => {
   report({ is: (event as GateEvent).event === 'start' ? 'load-start' : 'load-end' })

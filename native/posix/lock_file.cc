@@ -93,13 +93,24 @@ bool mayWriteInto(int fd, const struct stat& status) {
   return count > 0 && isRecord({bytes, static_cast<size_t>(count)});
 }
 
+mode_t modeFor(const MutexLocation& location) {
+  if (location.mode != 0) return static_cast<mode_t>(location.mode);
+  return location.ownDirectory.empty() ? kGlobalMode : kLocalMode;
+}
+
+int openExistingFile(const MutexLocation& location) {
+  const int fd = ::open(location.path.c_str(), kOpenFlags);
+  if (fd >= 0 || location.mode == 0 || (errno != EACCES && errno != EROFS)) return fd;
+  return ::open(location.path.c_str(), (kOpenFlags & ~O_ACCMODE) | O_RDONLY);
+}
+
 // Makes the file appear under its name with its final mode at once. With open(O_CREAT) and fchmod after it, a process
 // killed between the two would leave a file that, under umask 077, no other user could ever open.
 // 0: made; else errno, EEXIST when somebody else was first.
 int createFile(const MutexLocation& location) {
   static std::atomic<unsigned> counter{0};
   const std::string& path = location.path;
-  const mode_t mode = location.ownDirectory.empty() ? kGlobalMode : kLocalMode;
+  const mode_t mode = modeFor(location);
   const int made = createWhole(path, mode, &writeFirstRecord);
   if (made != ENOTSUP) return made;
 
@@ -153,7 +164,7 @@ bool LockFile::open(const MutexLocation& location, Failure& failure) {
   for (int attempt = 0; attempt < kAttempts; attempt++) {
     // First without O_CREAT: with fs.protected_regular, O_CREAT on another user's file in a sticky directory is
     // refused.
-    const int fd = ::open(path.c_str(), kOpenFlags);
+    const int fd = openExistingFile(location);
     if (fd >= 0) return adopt(fd, location, failure);
     if (errno == ELOOP || errno == EISDIR || errno == ENXIO) {
       return fail(failure, FailureKind::notRegularFile, errno, "open", path);
@@ -168,7 +179,7 @@ bool LockFile::open(const MutexLocation& location, Failure& failure) {
 bool LockFile::openExisting(const MutexLocation& location, Failure& failure) {
   if (isOpen()) return true;
   const std::string& path = location.path;
-  const int fd = ::open(path.c_str(), kOpenFlags);
+  const int fd = openExistingFile(location);
   if (fd >= 0) return adopt(fd, location, failure);
   if (errno == ENOENT) return false;
   const bool odd = errno == ELOOP || errno == EISDIR || errno == ENXIO;

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <string>
 
+#include "../file_hold.h"
 #include "../platform_mutex.h"
 
 namespace os_mutex {
@@ -67,6 +68,13 @@ const char* unsafeFileSystem(const std::string& directory) {
   if (type == "webdav") return "WebDAV";
   if (type.find("fuse") != std::string::npos) return "FUSE";
   return nullptr;
+}
+
+bool isLocalFileSystem(const std::string& directory) {
+  struct statfs status;
+  if (::statfs(directory.c_str(), &status) != 0) return false;
+  const std::string type = status.f_fstypename;
+  return (status.f_flags & MNT_LOCAL) != 0 && (type == "apfs" || type == "hfs" || type == "msdos" || type == "exfat" || type == "ntfs");
 }
 
 }  // namespace os_mutex

@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <string>
 
+#include "../file_hold.h"
 #include "lock_file.h"
 
 #ifndef CIFS_SUPER_MAGIC
@@ -27,6 +28,13 @@
 #ifndef LUSTRE_SUPER_MAGIC
 #define LUSTRE_SUPER_MAGIC 0x0BD00BD0
 #endif
+// Not in every linux/magic.h.
+constexpr unsigned long kXfsMagic = 0x58465342;
+constexpr unsigned long kZfsMagic = 0x2FC12FC1;
+constexpr unsigned long kF2fsMagic = 0xF2F52010;
+constexpr unsigned long kBcachefsMagic = 0xCA451A4E;
+constexpr unsigned long kNtfs3Magic = 0x7366746E;
+constexpr unsigned long kExfatMagic = 0x2011BAB0;
 
 namespace os_mutex {
 
@@ -107,6 +115,26 @@ const char* unsafeFileSystem(const std::string& directory) {
     case FUSE_SUPER_MAGIC: return "FUSE";
     case V9FS_MAGIC: return "9p";
     default: return nullptr;
+  }
+}
+
+bool isLocalFileSystem(const std::string& directory) {
+  struct statfs status;
+  if (::statfs(directory.c_str(), &status) != 0) return false;
+  switch (static_cast<unsigned long>(status.f_type) & 0xFFFFFFFF) {
+    case EXT4_SUPER_MAGIC:  // ext2 and ext3, too
+    case kXfsMagic:
+    case BTRFS_SUPER_MAGIC:
+    case kBcachefsMagic:
+    case TMPFS_MAGIC:
+    case RAMFS_MAGIC:
+    case OVERLAYFS_SUPER_MAGIC:
+    case kZfsMagic:
+    case kF2fsMagic:
+    case kNtfs3Magic:
+    case MSDOS_SUPER_MAGIC:
+    case kExfatMagic: return true;
+    default: return false;
   }
 }
 

@@ -21,7 +21,7 @@ const allowed = [
   'prebuilds/README.md',
   'prebuilds/SHA256SUMS',
   /^dist\/(index|llama)\.(js|d\.ts)$/,
-  /^dist\/(mutex|llama|cli|download(\/(published|partial|http|source|gguf|disk))?)\/[a-z0-9-]+\.(js|d\.ts)$/,
+  /^dist\/(mutex|llama(\/wait)?|cli|download(\/(published|partial|http|source|gguf|disk))?)\/[a-z0-9-]+\.(js|d\.ts)$/,
 ]
 
 const megabyte = 1_000_000

@@ -13,6 +13,7 @@ export type ModelDownloadErrorCode =
   | 'ERR_MODEL_DISK_FULL'
   | 'ERR_MODEL_FILE_SYSTEM'
   | 'ERR_MODEL_FILE_IN_USE'
+  | 'ERR_MODEL_NAME_TAKEN'
 
 export interface ModelDownloadErrorDetails {
   readonly url?: string | undefined
@@ -36,6 +37,7 @@ export interface ModelDownloadErrorDetails {
  * - `ERR_MODEL_DISK_FULL`, `ERR_MODEL_FILE_SYSTEM`: the disk refused; see `path` and `cause`.
  * - `ERR_MODEL_FILE_IN_USE`: on Windows, another version is at `path` and some process has it open or loaded; see `owner`.
  *   What was received stays, and the next call publishes it without receiving it again.
+ * - `ERR_MODEL_NAME_TAKEN`: another source's file, or one of your own, has the `fileName` that was given; see `path`.
  */
 export class ModelDownloadError extends Error {
   override readonly name = 'ModelDownloadError'

@@ -1,14 +1,20 @@
-// Fills a partial in over several connections: lanes. Each has a stretch of the file of its own, asks for it with one request
-// and writes what comes. Stretches are given out in the file's order and are a few seconds long, so that what is hashed from
-// the front never falls far behind; a lane that finds none left takes half of the longest that is still under way.
+// Fills a partial in over one or several connections: lanes. Each has a stretch of the file of its own, asks for it with one
+// request and writes what comes. Stretches are given out in the file's order and are as long as their lane needs a few seconds
+// for, so that what is hashed from the front never falls far behind. A lane that finds none left takes from the one that
+// would be last as much as makes both end at the same time; so a slow connection never has much to bring.
 //
-// All of it runs on one thread, and no stretch is in two lanes at once. A stretch may become shorter while its lane is waiting
-// for bytes or for the disk, but only behind `at`, which a lane moves before it writes; so no byte is fetched twice but for
-// what is on its way when a lane's request is longer than its stretch has become.
+// All of it runs on one thread, and no stretch is in two lanes at once. A stretch may become shorter while its lane is
+// waiting for bytes or for the disk, but only behind `at`, which a lane moves before it writes; so no byte is fetched twice
+// but for what is on its way when a lane's request is longer than its stretch has become.
+//
+// A lane whose connection fails leaves its rest to the others, and a new one is tried after a pause. Only when the last one
+// fails does `run` reject; whether to begin again then is for the caller to say.
 import { setMaxListeners } from 'node:events'
 import { bytesOf, firstOf } from './disk/chunks.ts'
 import { ModelDownloadError } from './errors.ts'
-import { isTransient, type RemoteFile, UnusableRangeError } from './http/remote.ts'
+import { LowSpeed, type SpeedLimit } from './http/low-speed.ts'
+import { type RemoteFile, UnusableRangeError } from './http/remote.ts'
+import { isTransient } from './http/retry.ts'
 import type { Extent } from './partial/extents.ts'
 
 export interface LanesOptions {
@@ -27,6 +33,7 @@ export interface LanesOptions {
   /** How many writes of one lane may be under way. */
   readonly writesAtOnce: number
   readonly onReceived: (bytes: number) => void
+  readonly speedLimit: SpeedLimit
   /** The error for an answer without a byte of the stretch that it was asked for. */
   readonly empty: (stretch: Extent) => Error
   /** The error for a body that goes on behind `total`. */
@@ -37,14 +44,24 @@ interface Lane extends Extent {
   /** Where its next byte goes. */
   start: number
   end: number
+  /** Bytes a millisecond, of late; 0 until it is known. */
+  rate: number
+  /** What `rate` is measured from. */
+  sample: { readonly at: number; readonly received: number }
+  received: number
+  /** Ends its request: there is nothing left for it to bring. */
+  readonly ending: AbortController
 }
 
-const MiB = 1024 * 1024
-/** A stretch is about so long, at the rate that a lane has. */
+const KiB = 1024
+const MiB = KiB * KiB
+/** A stretch is about so long, at the rate that its lane has. */
 const stretchMs = 2_000
-const [minStretchBytes, maxStretchBytes] = [4 * MiB, 64 * MiB]
-/** Less than this, or than what comes in this time, is not taken from another lane: what is on its way to that one is lost. */
-const [minStolenBytes, minStolenMs] = [MiB, 500]
+const [minStretchBytes, firstStretchBytes, maxStretchBytes] = [256 * KiB, 4 * MiB, 64 * MiB]
+/** Less than this is not taken from another lane, nor from one that will be done as soon: what is on its way to it is lost. */
+const [minStolenBytes, minTimeLeftMs] = [64 * KiB, 1_000]
+/** A lane so many times slower than the best one was is helped, also when another lane would make nothing faster before. */
+const farSlower = 4
 /** How long the rate is measured before lanes are added. */
 const lookMs = 200
 const lookEveryMs = 50
@@ -56,6 +73,8 @@ const worthwhileGain = 1.15
 const tooLateMs = 1_500
 /** A lane that brought so much before it broke may try again at once. */
 const healthyBytes = MiB
+/** After a failed connection, how long until there may be another one. Doubled with each that fails in a row. */
+const [firstPauseMs, longestPauseMs] = [1_000, 30_000]
 
 export class Lanes {
   readonly #options: LanesOptions
@@ -65,8 +84,14 @@ export class Lanes {
   readonly #ends: Promise<void>[] = []
   #unclaimed: Extent[]
   #most: number
+  /** The server gives no parts any more, so the lanes that are left are all there will be. */
+  #isFinal = false
+  #pauseMs = firstPauseMs
+  #pausedUntil = 0
   #failure: { readonly error: unknown } | undefined
   #received = 0
+  /** The highest rate that a lane has had. */
+  #best = 0
   #look: { readonly at: number; readonly received: number; readonly rate: number } | undefined
 
   constructor(options: LanesOptions) {
@@ -84,7 +109,7 @@ export class Lanes {
   async run(first: RemoteFile): Promise<void> {
     const stretch = this.#unclaimed.shift()
     if (stretch === undefined) return first.discard()
-    this.#start({ ...stretch }, first)
+    this.#start(stretch, first)
     const timer = this.#most > 1 ? setInterval(() => this.#grow(), lookEveryMs) : undefined
     try {
       if (this.#options.all) this.#add(this.#most - 1)
@@ -96,34 +121,39 @@ export class Lanes {
     this.#throwFailure()
   }
 
-  #start(lane: Lane, answer?: RemoteFile): void {
+  #start({ start, end }: Extent, answer?: RemoteFile): void {
+    const sample = { at: performance.now(), received: 0 }
+    const lane: Lane = { start, end, rate: 0, sample, received: 0, ending: new AbortController() }
     this.#running.add(lane)
-    const end = this.#drive(lane, answer)
-    this.#ends.push(end.catch((error: unknown) => this.#onError(lane, error)))
+    const run = this.#drive(lane, answer)
+    this.#ends.push(run.catch((error: unknown) => this.#onError(lane, error)))
   }
 
   async #drive(lane: Lane, first: RemoteFile | undefined): Promise<void> {
     let answer = first
+    const signal = AbortSignal.any([this.#signal, lane.ending.signal])
     for (;;) {
       const before = lane.start
       let isAll = false
       try {
-        answer ??= await this.#options.open({ ...lane }, this.#signal)
+        answer ??= await this.#options.open({ start: lane.start, end: lane.end }, signal)
         await this.#receive(lane, answer)
         // One that did not tell where it ends has told it by ending.
         isAll = answer.end === undefined
       } catch (error) {
+        const isRelieved = lane.ending.signal.aborted && !this.#signal.aborted
         const isWorthIt = this.#options.total !== undefined && lane.start - before >= healthyBytes
-        if (!isTransient(error) || !isWorthIt || this.#failure) throw error
+        if (!isRelieved && (!isTransient(error) || !isWorthIt || this.#failure)) throw error
+        if (isRelieved) return this.#leave(lane)
       }
       answer = undefined
       if (isAll) return this.#leave(lane)
       if (lane.start < lane.end) {
         // Also an honest server may end early: it may answer a range with a shorter one.
-        if (lane.start === before) throw this.#options.empty(lane)
+        if (lane.start === before) throw this.#options.empty({ start: lane.start, end: lane.end })
         continue
       }
-      const next = this.#claim()
+      const next = this.#claim(lane)
       if (next === undefined) return this.#leave(lane)
       lane.start = next.start
       lane.end = next.end
@@ -131,17 +161,18 @@ export class Lanes {
   }
 
   async #receive(lane: Lane, answer: RemoteFile): Promise<void> {
-    const { total = Number.POSITIVE_INFINITY, write, writesAtOnce, onReceived, tooLong } = this.#options
+    const { total = Number.POSITIVE_INFINITY, write, writesAtOnce, onReceived, tooLong, speedLimit } = this.#options
     const writes = new Set<Promise<void>>()
     const discard = () => answer.discard()
-    this.#ending.signal.addEventListener('abort', discard, { once: true })
+    const speed = new LowSpeed(speedLimit, answer)
+    for (const { signal } of [this.#ending, lane.ending]) signal.addEventListener('abort', discard, { once: true })
     try {
-      for await (const chunks of answer.body) {
+      for await (const chunks of speed.watched()) {
         this.#throwFailure()
         const bytes = bytesOf(chunks)
         const position = lane.start
         if (position + bytes > total) throw tooLong()
-        this.#received += bytes
+        this.#count(lane, bytes)
         onReceived(bytes)
         const wanted = Math.max(0, Math.min(bytes, lane.end - position))
         lane.start = position + wanted
@@ -157,10 +188,16 @@ export class Lanes {
       await Promise.all(writes)
       this.#throwFailure()
     } finally {
-      this.#ending.signal.removeEventListener('abort', discard)
+      for (const { signal } of [this.#ending, lane.ending]) signal.removeEventListener('abort', discard)
       answer.discard()
       await Promise.all(writes)
     }
+  }
+
+  #count(lane: Lane, bytes: number): void {
+    this.#received += bytes
+    lane.received += bytes
+    if (lane.received >= healthyBytes) this.#pauseMs = firstPauseMs
   }
 
   /** Ends all lanes: none of them can go on. */
@@ -181,52 +218,56 @@ export class Lanes {
   /** Its rest is anybody's again. Without any lane left, or where it is of no use to go on, the first error is all's. */
   #onError(lane: Lane, error: unknown): void {
     this.#leave(lane)
-    const others = this.#running.size
     if (lane.start < lane.end) this.#giveUp({ start: lane.start, end: lane.end })
     const isRefusal = error instanceof ModelDownloadError && error.code === 'ERR_MODEL_HTTP_STATUS'
-    const isOurs = isTransient(error) || isRefusal || error instanceof UnusableRangeError
-    // A server that refuses one connection more, in whatever words, has told how many it likes.
-    if (isOurs && others > 0 && !this.#failure) {
-      this.#most = error instanceof UnusableRangeError ? 0 : others
+    const isUnusable = error instanceof UnusableRangeError
+    if (!(isTransient(error) || isRefusal || isUnusable) || this.#running.size === 0 || this.#failure) {
+      this.#fail(error)
       return
     }
-    this.#fail(error)
+    // A server that refuses one connection more, in whatever words, has told how many it likes just now.
+    if (isUnusable) this.#isFinal = true
+    const { retryAfterMs = 0 } = error as ModelDownloadError
+    this.#pausedUntil = performance.now() + Math.max(this.#pauseMs, retryAfterMs)
+    this.#pauseMs = Math.min(2 * this.#pauseMs, longestPauseMs)
+    this.#most = this.#options.connections
   }
 
   #giveUp(stretch: Extent): void {
     this.#unclaimed = [...this.#unclaimed, stretch].sort((a, b) => a.start - b.start)
   }
 
-  /** The next stretch that nobody has, or half of the longest. */
-  #claim(): Extent | undefined {
-    const length = this.#stretchBytes()
-    if (this.#unclaimed.length === 0) this.#split(length)
+  /** The next stretch that nobody has, or a part of another lane's. */
+  #claim(lane?: Lane): Extent | undefined {
+    const rate = lane?.rate || this.#best
+    if (this.#unclaimed.length === 0) this.#split(rate)
     const next = this.#unclaimed.shift()
+    const length = stretchBytes(rate)
     if (next === undefined || next.end - next.start <= length) return next
     const end = next.start + length
     this.#unclaimed.unshift({ start: end, end: next.end })
     return { start: next.start, end }
   }
 
-  #split(length: number): void {
-    const longest = [...this.#running].sort((a, b) => b.end - b.start - (a.end - a.start))[0]
-    const left = longest === undefined ? 0 : longest.end - longest.start
-    const least = Math.max(minStolenBytes, this.#ratePerLane() * minStolenMs)
-    if (longest === undefined || left < 2 * least) return
-    const middle = longest.start + Math.min(length, Math.floor(left / 2))
-    this.#unclaimed.push({ start: middle, end: longest.end })
-    longest.end = middle
+  /** Takes from the lane that would be last, so much that it and a lane of this rate end at the same time. */
+  #split(rate: number): void {
+    const last = this.#last()
+    if (last === undefined) return
+    const left = last.end - last.start
+    const share = last.rate + rate === 0 ? 0.5 : last.rate / (last.rate + rate)
+    const kept = Math.floor(left * share)
+    if (left - kept < minStolenBytes || timeLeft(last) < minTimeLeftMs) return
+    this.#unclaimed.push({ start: last.start + kept, end: last.end })
+    last.end = last.start + kept
+    if (kept === 0) last.ending.abort()
   }
 
-  #stretchBytes(): number {
-    return Math.min(maxStretchBytes, Math.max(minStretchBytes, Math.round(this.#ratePerLane() * stretchMs)))
+  /** The lane that will be done last. */
+  #last(): Lane | undefined {
+    return [...this.#running].sort((a, b) => timeLeft(b) - timeLeft(a))[0]
   }
 
-  #ratePerLane(): number {
-    return (this.#look?.rate ?? 0) / Math.max(1, this.#running.size)
-  }
-
-  /** Adds lanes as long as that makes it faster. Rates are in bytes a millisecond. */
+  /** Measures each lane, and adds lanes as long as that makes it faster. Rates are in bytes a millisecond. */
   #grow(): void {
     const now = performance.now()
     const look = this.#look
@@ -238,13 +279,36 @@ export class Lanes {
     if (elapsedMs < lookMs) return
     const rate = (this.#received - look.received) / elapsedMs
     this.#look = { at: now, received: this.#received, rate }
+    for (const lane of this.#running) {
+      measure(lane, now)
+      this.#best = Math.max(this.#best, lane.rate)
+    }
+    if (this.#isFinal || now < this.#pausedUntil) return
+    if (this.#isHeldUp()) {
+      this.#add(1)
+      return
+    }
     if (this.#running.size >= this.#most) return
+    if (this.#pausedUntil > 0) {
+      // One at a time after a failure: its success, or the next failure, says more.
+      this.#pausedUntil = now + this.#pauseMs
+      this.#add(1)
+      return
+    }
     if (look.rate > 0 && rate < look.rate * worthwhileGain) {
       this.#most = this.#running.size
       return
     }
     if (rate >= enough || this.#left() < rate * tooLateMs) return
     this.#add(Math.min(this.#running.size === 1 ? 3 : this.#running.size, this.#most - this.#running.size))
+  }
+
+  /** Lanes that found nothing to do have left, and then one of the others turned out to be slow. */
+  #isHeldUp(): boolean {
+    const last = this.#last()
+    if (last === undefined || this.#unclaimed.length > 0 || this.#running.size >= this.#options.connections)
+      return false
+    return last.received > 0 && last.rate * farSlower < this.#best && timeLeft(last) > 2 * minTimeLeftMs
   }
 
   #left(): number {
@@ -255,7 +319,25 @@ export class Lanes {
     for (let added = 0; added < count; added++) {
       const stretch = this.#claim()
       if (stretch === undefined) return
-      this.#start({ ...stretch })
+      this.#start(stretch)
     }
   }
+}
+
+/** The rate of the last second or so, so that a lane that stands still is soon known for it. */
+function measure(lane: Lane, now: number): void {
+  const elapsedMs = now - lane.sample.at
+  if (elapsedMs < lookMs) return
+  const rate = (lane.received - lane.sample.received) / elapsedMs
+  lane.rate = lane.rate === 0 ? rate : 0.6 * lane.rate + 0.4 * rate
+  lane.sample = { at: now, received: lane.received }
+}
+
+function timeLeft({ start, end, rate }: Lane): number {
+  return (end - start) / Math.max(rate, 1e-3)
+}
+
+function stretchBytes(rate: number): number {
+  if (rate === 0) return firstStretchBytes
+  return Math.min(maxStretchBytes, Math.max(minStretchBytes, Math.round(rate * stretchMs)))
 }

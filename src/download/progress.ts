@@ -1,11 +1,11 @@
 // Turns a flood of byte counts into a few events that a progress bar can trust.
 
-export type DownloadPhase = 'resolving' | 'downloading' | 'verifying' | 'publishing'
+export type DownloadPhase = 'resolving' | 'downloading' | 'verifying' | 'publishing' | 'copying'
 
 export interface DownloadProgress {
   /**
    * `resolving`: looking at what is there and asking the server. `verifying`: hashing bytes that are on disk already.
-   * `downloading`: bytes come in. `publishing`: making the finished file durable and visible.
+   * `downloading`: bytes come in. `publishing`: making the finished file durable and visible. `copying`: to `mirrorTo`.
    */
   readonly phase: DownloadPhase
   /** Bytes so far, those kept from an earlier attempt included. Never falls within a phase. */
@@ -70,7 +70,8 @@ export class ProgressReporter {
     const oldest = this.#samples[0] ?? { at: now, done: this.#done }
     const elapsedMs = now - oldest.at
     const rate = elapsedMs > 0 ? ((this.#done - oldest.done) / elapsedMs) * 1000 : 0
-    const total = this.#total
+    // One that turned out to be wrong is no total.
+    const total = this.#total !== undefined && this.#done > this.#total ? undefined : this.#total
     this.#listener({
       phase: this.#phase,
       done: this.#done,

@@ -1,5 +1,8 @@
 import { join, resolve } from 'node:path'
 import { homeFolder } from '../download/disk/home-folder.ts'
+import { defaultLimits, defaultSpeedLimit } from '../download/file.ts'
+import type { TimeLimits } from '../download/http/exchange.ts'
+import type { SpeedLimit } from '../download/http/low-speed.ts'
 import type { NamedMutexOptions } from '../mutex/named-mutex.ts'
 import { checkKnown, checkOptions, checkTimeout, invalidArgument, namesOf } from '../mutex/options.ts'
 
@@ -34,6 +37,17 @@ export interface LlamaModelGateOptions {
    * CPU's memory in its place. A load with `gpuLayers: 0` never does. Default: `'auto'`.
    */
   readonly deviceLock?: 'auto' | boolean
+  /** How long a server may take for the head of its answer, in milliseconds: some fetch the file themselves first. Default: `300_000`. */
+  readonly headersTimeoutMs?: number
+  /** How long a server may send nothing in the middle of a file, in milliseconds. Then the request is made again. Default: `30_000`. */
+  readonly bodyTimeoutMs?: number
+  /**
+   * Below so many bytes a second, over `lowSpeedTimeMs`, a connection is made again. Time counts in which this process waits
+   * for bytes. `0`: never. Default: `1024`.
+   */
+  readonly lowSpeedLimit?: number
+  /** In milliseconds. Default: `300_000`. */
+  readonly lowSpeedTimeMs?: number
   /** Where the lock files are; see `NamedMutexOptions.directory`. */
   readonly mutexDirectory?: string
 }
@@ -46,6 +60,10 @@ const GATE = namesOf<LlamaModelGateOptions>({
   prefix: true,
   deviceLock: true,
   mutexDirectory: true,
+  headersTimeoutMs: true,
+  bodyTimeoutMs: true,
+  lowSpeedLimit: true,
+  lowSpeedTimeMs: true,
 })
 
 /** The options of a gate with nothing left open. */
@@ -57,6 +75,8 @@ export interface GateSettings {
   readonly prefix: string
   readonly deviceLock: 'auto' | boolean
   readonly mutexOptions: NamedMutexOptions
+  /** For every request. */
+  readonly transfer: TimeLimits & { readonly speedLimit: SpeedLimit }
 }
 
 export function resolveSettings(options: LlamaModelGateOptions): GateSettings {
@@ -73,7 +93,18 @@ export function resolveSettings(options: LlamaModelGateOptions): GateSettings {
     prefix: options.prefix ?? 'os-mutex',
     deviceLock: options.deviceLock ?? 'auto',
     mutexOptions: options.mutexDirectory === undefined ? {} : { directory: options.mutexDirectory },
+    transfer: transferSettings(options),
   }
+}
+
+function transferSettings(options: LlamaModelGateOptions): GateSettings['transfer'] {
+  const { headersTimeoutMs = defaultLimits.headersTimeoutMs, bodyTimeoutMs = defaultLimits.bodyTimeoutMs } = options
+  const { lowSpeedLimit = defaultSpeedLimit.bytesPerSecond, lowSpeedTimeMs = defaultSpeedLimit.timeMs } = options
+  checkTimeout('headersTimeoutMs', headersTimeoutMs)
+  checkTimeout('bodyTimeoutMs', bodyTimeoutMs)
+  checkTimeout('lowSpeedLimit', lowSpeedLimit)
+  checkTimeout('lowSpeedTimeMs', lowSpeedTimeMs)
+  return { headersTimeoutMs, bodyTimeoutMs, speedLimit: { bytesPerSecond: lowSpeedLimit, timeMs: lowSpeedTimeMs } }
 }
 
 function defaultModelsDirectory(): string {

@@ -1,11 +1,10 @@
 // The locks of one call: taken one after the other under one time limit, reported to alike, released in reverse.
-import type { MutexLock } from '../mutex/mutex-lock.ts'
 import { NamedMutex, type NamedMutexOptions } from '../mutex/named-mutex.ts'
 import type { ReportedProgress } from '../mutex/options.ts'
 import type { OwnerInfo, OwnerProgress } from '../mutex/owner-info.ts'
 import { monotonicMs } from './monotonic-clock.ts'
 import { isSameOwner, type Patience } from './wait/patience.ts'
-import { acquirePatiently } from './wait/progressing-wait.ts'
+import { acquirePatiently, type PatientLock, type PatientMutex } from './wait/progressing-wait.ts'
 import { waitTimeoutError } from './wait/wait-timeout.ts'
 
 export interface HeldLocksOptions {
@@ -18,7 +17,9 @@ export interface HeldLocksOptions {
   /** The option that makes the wait longer. */
   readonly limitOption: string
   readonly signal: AbortSignal | undefined
-  readonly onWait: ((owner: OwnerInfo | undefined) => void) | undefined
+  readonly onWait?: ((owner: OwnerInfo | undefined) => void) | undefined
+  /** Called with the owner's record ten times a second during a wait. */
+  readonly onLook?: ((owner: OwnerInfo | undefined) => void) | undefined
 }
 
 /** How often others may see the work move on: a small model reports dozens of times in a few milliseconds. */
@@ -26,7 +27,7 @@ const REPORT_INTERVAL_MS = 100
 
 export class HeldLocks implements Disposable {
   readonly #options: HeldLocksOptions
-  readonly #locks: MutexLock[] = []
+  readonly #locks: PatientLock[] = []
   #reportedAt = Number.NEGATIVE_INFINITY
   /** Whose progress was passed on last. */
   #ahead: OwnerInfo | undefined
@@ -36,16 +37,26 @@ export class HeldLocks implements Disposable {
   }
 
   /** Waits for the mutex of this name, and keeps its lock. */
-  async take(name: string): Promise<MutexLock> {
-    const { mutexOptions, patience, purpose, work, limitOption, signal, onWait } = this.#options
-    using mutex = new NamedMutex(name, mutexOptions)
+  async take(name: string): Promise<PatientLock> {
+    using mutex = new NamedMutex(name, this.#options.mutexOptions)
+    return await this.takeOf(mutex)
+  }
+
+  async takeOf(mutex: PatientMutex): Promise<PatientLock> {
+    const { patience, purpose, work, limitOption, signal, onWait, onLook } = this.#options
+    const { name } = mutex
     const lock = await acquirePatiently(mutex, patience, {
       purpose,
       signal,
       onWait,
       timeoutError: (state) =>
         waitTimeoutError(work, limitOption, { mutexName: name, timeoutMs: patience.limitMs }, state),
-      ...(this.#locks.length > 0 && { onLook: (owner) => this.#passOn(owner) }),
+      ...((onLook || this.#locks.length > 0) && {
+        onLook: (owner) => {
+          onLook?.(owner)
+          this.#passOn(owner)
+        },
+      }),
     })
     this.#locks.push(lock)
     return lock

@@ -7,10 +7,10 @@ import type { ModelSource } from '../download/source/parse.ts'
 import { checkKnown, checkOptions, checkTimeout, invalidArgument, namesOf } from '../mutex/options.ts'
 import { type GetLlamaOptions, getLlama } from './backend.ts'
 import { type CreateContextOptions, createContext } from './create-context.ts'
+import { type EnsureModelOptions, ensureModel } from './ensure-model.ts'
 import { type GateSettings, type LlamaModelGateOptions, resolveSettings } from './gate-options.ts'
 import { LoadCall, type LoadModelOptions, loadModel } from './load-model.ts'
 import { loadEnsured } from './load-source.ts'
-import { type EnsureModelOptions, ensureModel } from './model-download.ts'
 
 export interface VerifyOptions {
   readonly signal?: AbortSignal
@@ -129,7 +129,7 @@ export class LlamaModelGate {
     if ((options as EnsureModelOptions).timeoutMs !== undefined) {
       throw invalidArgument('load() has no option "timeoutMs". Did you mean "downloadTimeoutMs" or "loadTimeoutMs"?')
     }
-    const { onProgress, fetch, mirrorTo, connections, keepPartial, dispatcher, ...others } = options
+    const { onProgress, fetch, mirrorTo, replace, connections, keepPartial, dispatcher, ...others } = options
     const { downloadTimeoutMs, loadTimeoutMs, ...rest } = others
     const { signal = rest.loadSignal, ...modelOptions } = rest
     const loadSignal = rest.loadSignal ?? signal
@@ -138,6 +138,7 @@ export class LlamaModelGate {
       ...(signal && { signal }),
       ...(fetch && { fetch }),
       ...(mirrorTo !== undefined && { mirrorTo }),
+      ...(replace !== undefined && { replace }),
       ...(connections !== undefined && { connections }),
       ...(keepPartial !== undefined && { keepPartial }),
       ...(dispatcher && { dispatcher }),

@@ -1,7 +1,7 @@
 // Loading one model: one load of a file at a time on the machine, and one estimate-and-load per GPU.
 import { basename, resolve, toNamespacedPath } from 'node:path'
 import type { Llama, LlamaModel, LlamaModelOptions } from 'node-llama-cpp'
-import type { MutexLock } from '../mutex/mutex-lock.ts'
+import { modelPathOf } from '../download/source/local-path.ts'
 import { checkOptions, checkTimeout } from '../mutex/options.ts'
 import type { OwnerInfo } from '../mutex/owner-info.ts'
 import { deviceMutexNames } from './devices.ts'
@@ -13,6 +13,7 @@ import { checkAfterDeath, findModelFile } from './model-file.ts'
 import { modelMutexName } from './mutex-names.ts'
 import { observed } from './telemetry.ts'
 import { Patience } from './wait/patience.ts'
+import type { PatientLock } from './wait/progressing-wait.ts'
 
 /**
  * node-llama-cpp's own options, of which `loadSignal` also ends the wait, and two for the wait. All other names go to
@@ -55,9 +56,10 @@ export class LoadCall {
   }
 
   /** Runs `work` when it is this call's turn to load that file. The locks are released when it settles. */
-  async inTurn<T>(modelPath: string, work: (turn: LoadTurn) => Promise<T>): Promise<T> {
+  async inTurn<T>(path: string, work: (turn: LoadTurn) => Promise<T>): Promise<T> {
     const { loadSignal } = this.options
     loadSignal?.throwIfAborted()
+    const modelPath = modelPathOf(path, this.settings.modelsDirectory)
     const realPath = await findModelFile(modelPath)
     using locks = new HeldLocks({
       mutexOptions: this.settings.mutexOptions,
@@ -78,7 +80,7 @@ interface Turn {
   readonly realPath: string
   readonly locks: HeldLocks
   /** The file's. */
-  readonly lock: MutexLock
+  readonly lock: PatientLock
 }
 
 /** What may be done under the file's lock. */

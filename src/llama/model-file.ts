@@ -2,9 +2,9 @@
 import { open, realpath } from 'node:fs/promises'
 import { errnoOf, ModelDownloadError } from '../download/errors.ts'
 import { ggufHeaderBytes, whyNotGguf } from '../download/gguf/header.ts'
-import { type Manifest, readManifest } from '../download/published/manifest.ts'
+import { type Manifest, readManifest, speaksFor } from '../download/published/manifest.ts'
 import { lookAtFile, verifyPublished } from '../download/published/verify.ts'
-import { partsOf } from '../download/source/resolve.ts'
+import { partsOf } from '../download/source/file-name.ts'
 import { ModelLoadError } from './errors.ts'
 import type { HeldLocks } from './held-locks.ts'
 
@@ -33,7 +33,7 @@ export async function findModelFile(path: string): Promise<string> {
 export async function checkAfterDeath(path: string, locks: HeldLocks, signal: AbortSignal | undefined): Promise<void> {
   const parts = await Promise.all(partsOf(path).map(lookAtPart))
   const changed = parts.filter(({ bytes, mtimeMs, manifest }) => {
-    return manifest !== undefined && (bytes !== manifest.bytes || mtimeMs !== manifest.mtimeMs)
+    return manifest !== undefined && !speaksFor(manifest, { size: bytes, mtimeMs })
   })
   const total = changed.reduce((sum, { bytes }) => sum + bytes, 0)
   let before = 0

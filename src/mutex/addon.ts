@@ -63,7 +63,24 @@ export interface NativeMutex {
   query(mayProbe: boolean): { held: boolean; recordIsOwners: boolean; record: string; kernelPid: number }
 }
 
+/** The kernel's lock on a file that is there. Freed by `release`, with the object, and with this thread or process. */
+export interface FileHold {
+  /** Whether the path still leads to the locked file. */
+  isNamed(path: string): boolean
+  /** Idempotent. */
+  release(): void
+}
+
 export interface Addon {
+  /**
+   * Locks a file, without waiting. The path is absolute. Throws a `NativeFailure`, or one of the kind `taken` if somebody
+   * else has the lock, `gone` if there is no such file, or its name leads to another one by now.
+   */
+  readonly FileHold: new (
+    path: string,
+  ) => FileHold
+  /** Whether all users of the directory's files share this machine's kernel. False also where that is not known. */
+  isLocalFileSystem(directory: string): boolean
   readonly NativeMutex: new (
     path: string,
     ownDirectory: string | undefined,
@@ -71,6 +88,8 @@ export interface Addon {
     ownerJson: string,
     /** Called when a queued acquire has failed or was granted. After a grant, the code that awaits it runs first. */
     dispatch: (hold: Hold, failure: NativeFailure | undefined) => void,
+    /** See `MutexLocation.mode`. */
+    mode: number | undefined,
   ) => NativeMutex
   processIdentity(): { pid: number; processStart: number; host: string; bootId: string; pidSpace: number }
   /** 0: there is no such process. undefined: the system does not report it. */

@@ -27,6 +27,7 @@ export class MutexCore {
   /** Functions that reject the pending acquires. close() calls them. */
   readonly waits = new Set<(error: MutexError) => void>()
   #isClosed = false
+  readonly #mayLackRecord: boolean
   readonly #leashes: Leashes
 
   constructor(
@@ -37,8 +38,10 @@ export class MutexCore {
   ) {
     this.name = name
     const record = ownerJson(currentProcess(), app, threadId)
-    this.native = new addon.NativeMutex(location.path, location.ownDirectory, location.objectName, record, dispatch)
-    this.#leashes = new Leashes(name, location.path, this.native)
+    const { path, ownDirectory, objectName, mode } = location
+    this.native = new addon.NativeMutex(path, ownDirectory, objectName, record, dispatch, mode)
+    this.#mayLackRecord = mode !== undefined
+    this.#leashes = new Leashes(name, path, this.native)
   }
 
   /** Takes the mutex if it is free. */
@@ -62,7 +65,7 @@ export class MutexCore {
   acquired(lock: MutexLock, grant: Grant | undefined, purpose: string | undefined): void {
     startUpkeep()
     lock.describe(grant)
-    if (grant?.unrecorded !== undefined) warnUnrecorded(grant.unrecorded)
+    if (grant?.unrecorded !== undefined && !this.#mayLackRecord) warnUnrecorded(grant.unrecorded)
     notify('acquire', () => ({
       mutex: this.name,
       ...(purpose === undefined ? {} : { purpose }),

@@ -17,6 +17,11 @@ export interface MutexLocation {
   readonly ownDirectory: string | undefined
   /** The mutex's name in the kernel (Windows), else ''. */
   readonly objectName: string
+  /**
+   * Of a lock file in a folder that has its own permissions (POSIX): the file's mode. Who may not write such a file locks
+   * it all the same, and keeps no record.
+   */
+  readonly mode?: number
 }
 
 export interface MutexPlatform {

@@ -5,6 +5,7 @@ import { lockHome } from './lock-home.ts'
 import { MutexCore, type MutexState } from './mutex-core.ts'
 import type { MutexLock } from './mutex-lock.ts'
 import { type MutexScope, parseMutexName } from './mutex-name.ts'
+import type { MutexLocation } from './mutex-platform.ts'
 import {
   abortReason,
   checkBoolean,
@@ -81,6 +82,14 @@ export function checkAcquireOptions(options: AcquireOptions, what: string): void
 const WORKER_SLICE_MS = 50
 const MAX_SLICE_MS = 86_400_000
 
+function locate(name: string, options: NamedMutexOptions): { scope: MutexScope; location: MutexLocation } {
+  const parsed = parseMutexName(name, options.scope)
+  return {
+    scope: parsed.scope,
+    location: platform.locate(parsed, lockHome(checkString('directory', options.directory))),
+  }
+}
+
 const defaultApp = path.basename(process.argv[1] ?? process.title)
 
 /**
@@ -109,14 +118,16 @@ export class NamedMutex {
   readonly #core: MutexCore
 
   /** @throws `TypeError` `ERR_MUTEX_INVALID_NAME`, `ERR_MUTEX_INVALID_ARGUMENT` */
-  constructor(name: string, options: NamedMutexOptions = {}) {
+  constructor(name: string, options?: NamedMutexOptions)
+  /** @internal The mutex of a lock file that is not in a lock home. */
+  constructor(name: string, options: NamedMutexOptions, location: MutexLocation)
+  constructor(name: string, options: NamedMutexOptions = {}, given?: MutexLocation) {
     checkOptions(options)
     checkKnown(options, OPTIONS, 'NamedMutex')
-    const parsed = parseMutexName(name, options.scope)
-    const location = platform.locate(parsed, lockHome(checkString('directory', options.directory)))
+    const { scope, location } = given ? { scope: 'global' as const, location: given } : locate(name, options)
     const app = checkString('app', options.app) ?? defaultApp
     this.name = name
-    this.scope = parsed.scope
+    this.scope = scope
     this.path = location.path
     this.#core = new MutexCore(name, location, app, dispatch)
   }

@@ -55,8 +55,17 @@ const MANY_WAITS = 10_000
 
 /** Many waits may share one signal, which is no leak: prevents Node's warning about more than ten listeners. */
 export function allowManyWaits(signal: AbortSignal): void {
-  if (signal instanceof EventTarget && getMaxListeners(signal) === defaultMaxListeners)
+  if (signal instanceof EventTarget && listenerLimit(signal) === defaultMaxListeners)
     setMaxListeners(MANY_WAITS, signal)
+}
+
+/** Node 20 does not tell it of a signal that `AbortSignal.any` has made. */
+function listenerLimit(signal: AbortSignal): number {
+  try {
+    return getMaxListeners(signal)
+  } catch {
+    return defaultMaxListeners
+  }
 }
 
 /** Older signals and polyfills have no `reason`. */

@@ -104,7 +104,7 @@ test('a file that was only touched is hashed and trusted again, without its byte
   assert.deepEqual(list(), published)
 })
 
-test('a file that was there before us is adopted when its hash is known, by the caller or the hub', async (t) => {
+test('a file that was there before us is adopted when its hash is known, by the caller or the hub, and else used', async (t) => {
   for (const by of ['caller', 'hub', 'nobody'] as const) {
     const { server, destination, models, payload, list } = await openDownloadFolder(t)
     const file = payload(MiB)
@@ -114,10 +114,12 @@ test('a file that was there before us is adopted when its hash is known, by the 
     mkdirSync(models)
     copyFileSync(file.path, destination)
     const model = await downloadFile({ source, destination })
-    assert.equal(model.cached, by !== 'nobody', by)
-    assert.equal(server.bytesServed(path), by === 'nobody' ? MiB : 0)
-    assert.deepEqual(list(), published)
-    assert.ok(await findPublished(destination, source))
+    assert.equal(model.cached, true, by)
+    assert.equal(server.bytesServed(path), 0)
+    // By its size and structure alone it is used, and not vouched for.
+    assert.equal(model.sha256, by === 'nobody' ? undefined : file.sha256)
+    assert.deepEqual(list(), by === 'nobody' ? ['model.gguf'] : published)
+    assert.equal((await findPublished(destination, source))?.sha256, model.sha256)
   }
 })
 
@@ -128,7 +130,9 @@ test('a garbled, foreign or huge manifest counts as none', async (t) => {
     writeFileSync(`${models}/.model.gguf.os-mutex.json`, text)
     assert.equal(await findPublished(destination, source), undefined)
     assert.deepEqual(await verifyPublished(destination), { verdict: 'unknown' })
-    assert.equal((await downloadFile({ source, destination })).sha256, file.sha256)
+    const { cached, sha256 } = await downloadFile({ source, destination })
+    assert.deepEqual([cached, sha256], [true, undefined])
+    assert.equal(sha256Of(destination), file.sha256)
   }
 })
 

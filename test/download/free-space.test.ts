@@ -40,7 +40,7 @@ test('a file larger than the disk has room for is refused before its bytes come'
 
 /** What the disk has given for the one partial. 0: there is none yet. */
 function taken({ models, list }: DownloadFolder): number {
-  const [name] = existsSync(models) ? list().filter((file) => file.endsWith('.partial')) : []
+  const [name] = existsSync(models) ? list().filter((file) => file.endsWith('.os-mutex-partial')) : []
   return name === undefined ? 0 : statSync(join(models, name)).blocks * 512
 }
 
@@ -60,7 +60,7 @@ for (const connections of [1, 4]) {
     await until('something is written', () => list().some((name) => statSync(join(models, name)).size >= MiB))
     controller.abort()
     await assert.rejects(download, { name: 'AbortError' })
-    const [name = ''] = list().filter((file) => file.endsWith('.partial'))
+    const [name = ''] = list().filter((file) => file.endsWith('.os-mutex-partial'))
     const { size, blocks } = statSync(join(models, name))
     assert.ok(size >= MiB && size < file.bytes, `${size} bytes are kept`)
     assert.ok(blocks * 512 <= size + MiB, `${blocks * 512} bytes of the disk for ${size}`)

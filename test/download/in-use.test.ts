@@ -55,7 +55,7 @@ test(
     })
     assert.equal((await findPublished(destination, oldSource))?.sha256, before.sha256)
     const [partial, ...others] = partialsIn(models)
-    assert.deepEqual([partial?.bytes, partial?.record.claim, others.length], [after.bytes, null, 0])
+    assert.deepEqual([partial?.bytes, partial?.isHeld, others.length], [after.bytes, false, 0])
     await scanner.letGo()
     assert.equal(sha256Of(destination), before.sha256)
     const model = await downloadFile({ source, destination })

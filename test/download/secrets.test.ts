@@ -101,5 +101,5 @@ test("the hub's word on the hash is checked", async (t) => {
   const source = resolveSource({ url, sha256: file.sha256 })
   await assert.rejects(downloadFile({ source, destination }), { code, message: /by its hub's word/ })
   assert.ok(server.bytesServed('/model.gguf') - asked < file.bytes)
-  assert.ok(list().every((name) => /\.rejected(\.json)?$/.test(name)))
+  assert.ok(list().every((name) => /\.os-mutex-rejected$/.test(name)))
 })

@@ -36,7 +36,7 @@ test('downloads of one file at once in one process do not touch each other', asy
   assert.deepEqual(list(), published)
 })
 
-test('a process that is killed beside another leaves a partial, which the next download sweeps', async (t) => {
+test('a process that is killed beside another leaves a partial, which the other one sweeps', async (t) => {
   const { server, models, destination, payload, list } = await openDownloadFolder(t)
   const file = payload(2 * MiB)
   const url = server.serve(path, file.path)
@@ -46,7 +46,5 @@ test('a process that is killed beside another leaves a partial, which the next d
   await victim.kill()
   server.resume(path)
   await survivor.outcome
-  assert.equal(partialsIn(models).length, 1)
-  await downloadFile({ source: resolveSource(url), destination })
   assert.deepEqual(list(), published)
 })

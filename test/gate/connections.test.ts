@@ -184,7 +184,10 @@ test('a tag is asked for once more without a token that was only found, and with
   server.fault(asked, { kind: 'status', status: 401, headers, times: 2 })
   const given = { url: 'hf:ann/tiny:Q4_K_M', headers: { authorization: 'Bearer hf_stale' } }
   const error: Error = await gate.ensureModel(given).catch((error) => error)
-  assert.match(error.message, /answered 401; its token is from `headers`; it says: Invalid token … \(Unauthorized\)$/)
+  assert.match(
+    error.message,
+    /answered 401; its credentials are from `headers`; it says: Invalid token … \(Unauthorized\)$/,
+  )
   assert.deepEqual(tokens(), ['Bearer hf_stale'])
   const path = join(scene.folder.path, 'token')
   writeFileSync(path, 'hf_stale')
@@ -194,7 +197,7 @@ test('a tag is asked for once more without a token that was only found, and with
   // Refused both times: the first word counts, and the token's place is named.
   server.fault(asked, { kind: 'status', status: 403 })
   await assert.rejects(gate.ensureModel('hf:ann/tiny:Q4_K_M', { fetch: 'always' }), ({ message }: Error) =>
-    message.endsWith(`answered 403; its token is from ${path}`),
+    message.endsWith(`answered 403; its credentials are from ${path}`),
   )
 })
 

@@ -1,10 +1,13 @@
 // ensureModel: one download of a file at a time on the machine; the others wait, see its progress and get its file.
 import assert from 'node:assert/strict'
+import { existsSync, readdirSync } from 'node:fs'
 import { readdir, readFile, rename, stat, symlink, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { Worker } from 'node:worker_threads'
 import { LlamaModelGate, type ModelProgress } from 'os-mutex/llama'
+import { partialsIn } from '../support/download-folder.ts'
+import { holdFile } from '../support/download-internals.ts'
 import { GateFolder } from '../support/gate-folder.ts'
 import { withFolderLinks } from '../support/gate-links.ts'
 import { GateProcess } from '../support/gate-process.ts'
@@ -53,6 +56,18 @@ class Scene implements AsyncDisposable {
 
   get isLocked(): boolean {
     return this.folder.mutex('Download', this.path).query().held
+  }
+
+  /** The names of the models whose folder's lock somebody holds. */
+  get heldInFolder(): string[] {
+    const locks = join(this.folder.models, '.locks')
+    if (!existsSync(locks)) return []
+    return readdirSync(locks).filter((name) => {
+      const hold = holdFile(join(locks, name))
+      if (typeof hold === 'string') return hold === 'taken'
+      hold.release()
+      return false
+    })
   }
 
   async child(options = this.folder.options): Promise<GateProcess> {
@@ -148,7 +163,9 @@ test('a file whose owner died before releasing is verified before anybody gets i
   server.resume('/a.gguf')
   await new LlamaModelGate({ ...scene.folder.options, modelsDirectory: elsewhere }).ensureModel(url)
   await damage(elsewhere)
-  for (const name of await readdir(elsewhere)) await rename(join(elsewhere, name), join(scene.folder.models, name))
+  for (const name of ['a.gguf', '.a.gguf.os-mutex.json']) {
+    await rename(join(elsewhere, name), join(scene.folder.models, name))
+  }
   await owner.kill()
 
   assert.equal((await waiting.result).sha256, model.sha256)
@@ -294,9 +311,10 @@ for (const [title, prepare, source, code] of [
     const calls = [1, 2].map(() => gate.ensureModel({ url: scene.url, ...source }))
     await Promise.all(calls.map((call) => assert.rejects(call, { name: 'ModelDownloadError', code })))
     assert.equal(scene.isLocked, false)
-    // But for one that came whole and is wrong: that is set aside.
-    const left = (await readdir(scene.folder.models)).filter((name) => !/\.rejected(\.json)?$/.test(name))
-    assert.deepEqual(left, [])
+    // But for the beginning of one that came whole and is wrong: that is set aside.
+    const left = (await readdir(scene.folder.models)).filter((name) => !name.endsWith('.os-mutex-rejected'))
+    assert.deepEqual(left, code === 'ERR_MODEL_INVALID_SOURCE' ? [] : ['.locks'])
+    assert.deepEqual(scene.heldInFolder, [])
   })
 }
 
@@ -313,17 +331,14 @@ test('what a worker thread had received when it was terminated is resumed by its
   scene.server.pause('/a.gguf', scene.model.bytes / 2)
   const workerData = { options: scene.folder.options, url: scene.url }
   const worker = new Worker(new URL('../support/gate-thread.js', import.meta.url), { workerData })
-  const partialBytes = async () => {
-    const name = (await readdir(scene.folder.models)).find((file) => file.endsWith('.partial'))
-    return name && (await stat(join(scene.folder.models, name))).size
-  }
-  await until('half of it is there', async () => (await partialBytes()) === scene.model.bytes / 2)
+  const partialBytes = () => partialsIn(scene.folder.models)[0]?.bytes
+  await until('half of it is there', () => partialBytes() === scene.model.bytes / 2)
   await worker.terminate()
   scene.server.resume('/a.gguf')
   const file = await new LlamaModelGate(scene.folder.options).ensureModel(scene.url)
   assert.equal(file.sha256, scene.model.sha256)
   assert.equal(file.resumedBytes, scene.model.bytes / 2)
-  assert.deepEqual((await readdir(scene.folder.models)).sort(), ['.a.gguf.os-mutex.json', 'a.gguf'])
+  assert.deepEqual((await readdir(scene.folder.models)).sort(), ['.a.gguf.os-mutex.json', '.locks', 'a.gguf'])
 })
 
 test('what onProgress throws ends the call and frees the lock', async () => {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { mkdirSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { partialsIn } from '../support/download-folder.ts'
 import { clearDownloadVariables, GateScene } from '../support/gate-scene.ts'
 import { until } from '../support/until.ts'
 
@@ -62,12 +63,10 @@ test('`mirrorTo` is the same file at another path, made once', async () => {
   assert.equal(ino, statSync(file.path).ino)
   await scene.gate.ensureModel(url, { mirrorTo })
   assert.deepEqual([statSync(mirrorTo).ino, statSync(mirrorTo).mtimeMs], [ino, mtimeMs])
-  // What is there under that name is replaced, in one step.
-  const other = join(scene.folder.path, 'other.gguf')
-  writeFileSync(other, 'another file')
-  await scene.gate.ensureModel(url, { mirrorTo: other })
-  assert.deepEqual(readFileSync(other), readFileSync(model.path))
-  assert.deepEqual(readdirSync(join(scene.folder.path, 'app', 'models')), ['phi.gguf'])
+  assert.deepEqual(readdirSync(join(scene.folder.path, 'app', 'models')).sort(), [
+    '.phi.gguf.os-mutex.json',
+    'phi.gguf',
+  ])
   await assert.rejects(scene.gate.ensureModel(url, { mirrorTo: scene.folder.models }), {
     code: 'ERR_MODEL_FILE_SYSTEM',
   })
@@ -89,7 +88,7 @@ test('where no link can be made, `mirrorTo` is a copy', {
     assert.deepEqual(readFileSync(mirrorTo), readFileSync(model.path))
     await scene.gate.ensureModel(url, { mirrorTo })
     assert.equal(statSync(mirrorTo).ino, ino)
-    assert.deepEqual(readdirSync(far), ['m.gguf'])
+    assert.deepEqual(readdirSync(far).sort(), ['.m.gguf.os-mutex.json', 'm.gguf'])
   } finally {
     rmSync(far, { recursive: true })
   }
@@ -97,7 +96,7 @@ test('where no link can be made, `mirrorTo` is a copy', {
 
 test('`keepPartial: false` leaves nothing of a download that was given up', async () => {
   await using scene = await GateScene.create()
-  const partials = () => readdirSync(scene.folder.models).filter((name) => name.endsWith('.partial'))
+  const partials = () => partialsIn(scene.folder.models)
   for (const keepPartial of [false, true]) {
     const path = `/${keepPartial}.gguf`
     const url = scene.server.serve(path, scene.model().path)
@@ -106,8 +105,7 @@ test('`keepPartial: false` leaves nothing of a download that was given up', asyn
     const download = scene.gate.ensureModel(url, { keepPartial, signal: controller.signal })
     download.catch(() => {})
     // One without a byte is of no use to anyone, and never stays.
-    const sizes = () => partials().map((name) => statSync(join(scene.folder.models, name)).size)
-    await until('the partial has bytes', () => (sizes()[0] ?? 0) > KiB)
+    await until('the partial has bytes', () => (partials()[0]?.bytes ?? 0) > KiB)
     const reason = new Error('enough')
     controller.abort(reason)
     await assert.rejects(download, (error) => error === reason)

@@ -107,8 +107,12 @@ test('so is one that another program published with a manifest, one that is gone
     renameSync(manifestOf(published.path), manifestOf(path))
     renameSync(published.path, path)
   })
-  await scene.loadAfter(source, path, () => rmSync(path))
-  await scene.loadAfter(source, path, () => copyFileSync(process.execPath, path))
+  // The other one keeps the name; this one has another now.
+  assert.equal(hashOf(path), other.sha256)
+  const distinct = (await scene.gate.ensureModel(source)).path
+  assert.notEqual(distinct, path)
+  await scene.loadAfter(source, distinct, () => rmSync(distinct))
+  await scene.loadAfter(source, distinct, () => copyFileSync(process.execPath, distinct))
   assert.deepEqual(scene.loaded, [[mine.sha256], [mine.sha256], [mine.sha256]])
 })
 

@@ -10,7 +10,7 @@ import { startedIn, withNamespaces } from '../support/namespaces.ts'
 
 const internal = (file: string): Promise<unknown> =>
   import(new URL(`./llama/wait/${file}`, import.meta.resolve('os-mutex')).href)
-const { acquirePatiently, acquireWhileProgressing } = (await internal(
+const { acquirePatiently } = (await internal(
   'progressing-wait.js',
 )) as typeof import('../../dist/llama/wait/progressing-wait.js')
 const { Patience } = (await internal('patience.js')) as typeof import('../../dist/llama/wait/patience.js')
@@ -63,8 +63,9 @@ test('a load begins at 0: a new owner above that has made progress', () => {
   assert.equal(isRenewedBy(waiter, owner(2, 0)), false)
   assert.equal(isRenewedBy(waiter, owner(3, 1)), true)
   // From hashing on to loading.
-  assert.equal(isRenewedBy(waiter, owner(3, 4_000, 2, 'bytes')), true)
-  assert.equal(isRenewedBy(waiter, owner(3, 0.5, 3)), true)
+  assert.equal(isRenewedBy(waiter, owner(3, 4_000, 2, 'bytes')), false)
+  assert.equal(isRenewedBy(waiter, owner(3, 400_000, 3, 'bytes')), true)
+  assert.equal(isRenewedBy(waiter, owner(3, 0.5, 4)), true)
 })
 
 test('without extension nothing starts the limit again', () => {
@@ -109,9 +110,7 @@ test(
     const owner = await folder.process()
     await owner.acquire(name, { purpose: 'hangs' }).lock
     await assert.rejects(
-      acquireWhileProgressing(folder.mutex(name), {
-        limitMs: 50,
-        extendWhileProgressing: true,
+      acquirePatiently(folder.mutex(name), new Patience({ limitMs: 50, extendWhileProgressing: true }), {
         purpose: 'wait',
         timeoutError: ({ owner }) => new Error(`out of patience with ${owner?.pid}, ${owner?.purpose}`),
         // The acquire itself has seen the whole record before.
@@ -126,9 +125,7 @@ test('the error of a wait that took too long has the stack of its caller, and li
   await using folder = new LockFolder()
   using _held = folder.mutex(name).tryAcquire()
   async function theCaller() {
-    return await acquireWhileProgressing(folder.mutex(name), {
-      limitMs: 20,
-      extendWhileProgressing: true,
+    return await acquirePatiently(folder.mutex(name), new Patience({ limitMs: 20, extendWhileProgressing: true }), {
       purpose: 'wait',
       timeoutError: () => new Error('too long'),
     })
@@ -159,9 +156,7 @@ test("a container's owner that gets on keeps the waiters outside patient", withN
   }, name)
   const seen: (number | undefined)[] = []
   await assert.rejects(
-    acquireWhileProgressing(mutex, {
-      limitMs: 1000,
-      extendWhileProgressing: true,
+    acquirePatiently(mutex, new Patience({ limitMs: 1000, extendWhileProgressing: true }), {
       purpose: 'wait',
       timeoutError: ({ owner }) => new Error(`stopped at ${owner?.progress?.done}`),
       onLook: (owner) => void seen.push(owner?.progress?.done),

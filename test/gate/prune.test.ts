@@ -1,9 +1,11 @@
 // gate.prune and gate.verify: what is cleared away, what is not, and what is found wrong.
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readFileSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { LlamaModelGate } from 'os-mutex/llama'
+import { partialsIn } from '../support/download-folder.ts'
+import { Extents, encodeRecord } from '../support/download-internals.ts'
 import { startDownload } from '../support/download-process.ts'
 import { GateFolder } from '../support/gate-folder.ts'
 import { ModelServer } from '../support/model-server.ts'
@@ -37,7 +39,9 @@ class Scene implements AsyncDisposable {
   }
 
   get names(): string[] {
-    return readdirSync(this.folder.models).sort()
+    return readdirSync(this.folder.models)
+      .filter((name) => name !== '.locks')
+      .sort()
   }
 
   /** As if nobody had touched it for two hours. */
@@ -50,10 +54,7 @@ class Scene implements AsyncDisposable {
   async downloading(url: string, name: string) {
     this.server.pause(new URL(url).pathname, 100 * KiB)
     const child = startDownload(url, this.path(name))
-    await until('its partial has what was sent', () => {
-      const partial = this.names.find((file) => file.startsWith(name) && file.endsWith('.partial'))
-      return partial !== undefined && statSync(this.path(partial)).size === 100 * KiB
-    })
+    await until('its partial has what was sent', () => partialsIn(this.folder.models)[0]?.bytes === 100 * KiB)
     return child
   }
 
@@ -74,9 +75,8 @@ test('a partial whose process is gone is cleared away when it is old, and not be
   const pruned = await scene.gate.prune()
   assert.deepEqual(
     pruned.map(({ path }) => path.replace(/[0-9a-f]{8}/, 'id')),
-    [scene.path('m.gguf.id.partial'), scene.path('m.gguf.id.partial.json')],
+    [scene.path('m.gguf.id.os-mutex-partial'), scene.path('m.gguf.id.os-mutex-partial-record')],
   )
-  assert.equal(pruned[0]?.bytes, 100 * KiB)
   assert.deepEqual(scene.names, [])
 })
 
@@ -95,16 +95,34 @@ test('models, manifests and files of others stay, and so does what has a time in
   await using scene = await Scene.create()
   const { url } = scene.serve('/m.gguf')
   await scene.gate.ensureModel(url)
-  const others = ['a.partial', 'm.gguf.123.partial', 'notes.0123abcd.txt', 'x.0123abcd.partial.bak']
+  // Also what has a name of ours, and does not bear what ours bear.
+  const others = [
+    'a.partial',
+    'x.20240115.partial',
+    'notes.0123abcd.txt',
+    'x.0123abcd.os-mutex-partial.bak',
+    'x.0123abcd.os-mutex-partial',
+    'y.0123abcd.os-mutex-partial',
+    'y.0123abcd.os-mutex-partial-record',
+    'y.0123abcd.os-mutex-partial-lock',
+    'y.89abcdef.os-mutex-rejected',
+    '.y.os-mutex.json.0011aabb',
+  ]
   for (const name of others) writeFileSync(scene.path(name), 'mine')
-  const debris = ['m.gguf.0123abcd.partial', 'm.gguf.89abcdef.rejected', '.m.gguf.os-mutex.json.0011aabb']
-  for (const name of debris) writeFileSync(scene.path(name), 'left')
+  const record = { version: 1, kind: 'download', source: 'x', sourceKey: 'x', bootId: 'x' } as const
+  const debris = [
+    ['m.gguf.0123abcd.os-mutex-partial-record', encodeRecord(record, new Extents())],
+    ['m.gguf.89abcdef.os-mutex-partial-record', ''],
+    ['m.gguf.89abcdef.os-mutex-rejected', '{"version":1,"rejectedAt":1}\nGGUF'],
+    ['.m.gguf.os-mutex.json.0011aabb', '{"version":1}'],
+  ] as const
+  for (const [name, content] of debris) writeFileSync(scene.path(name), content)
   const tomorrow = new Date(Date.now() + 24 * 3_600_000)
-  for (const name of debris) utimesSync(scene.path(name), tomorrow, tomorrow)
+  for (const [name] of debris) utimesSync(scene.path(name), tomorrow, tomorrow)
   assert.deepEqual(await scene.gate.prune({ olderThanMs: 0 }), [])
   scene.age(/./)
   const pruned = await scene.gate.prune()
-  assert.deepEqual(pruned.map(({ path }) => path).sort(), debris.map((name) => scene.path(name)).sort())
+  assert.deepEqual(pruned.map(({ path }) => path).sort(), debris.map(([name]) => scene.path(name)).sort())
   assert.deepEqual(scene.names, ['.m.gguf.os-mutex.json', 'm.gguf', ...others].sort())
   assert.deepEqual(await new LlamaModelGate({ modelsDirectory: scene.path('nowhere') }).prune(), [])
   await assert.rejects(scene.gate.prune({ olderThanMs: -1 }), { code: 'ERR_MUTEX_INVALID_ARGUMENT' })
@@ -117,10 +135,13 @@ test('a file with a wrong hash is set aside with the reason, once, and goes when
   for (const _ of [1, 2]) {
     const error = await scene.gate.ensureModel({ url, sha256: wrong }).catch((error) => error)
     assert.equal(error.code, 'ERR_MODEL_HASH_MISMATCH')
-    const [rejected, reason, ...more] = scene.names
-    assert.deepEqual([scene.path(rejected ?? ''), reason, more.length], [error.path, `${rejected}.json`, 0])
-    assert.match(error.message, /not published, and is kept as .*\.rejected for a look/)
-    const told = JSON.parse(readFileSync(scene.path(reason ?? ''), 'utf8'))
+    const [rejected = '', ...more] = scene.names
+    assert.deepEqual([scene.path(rejected), more.length], [error.path, 0])
+    assert.match(error.message, /not published; its beginning is kept as .*\.os-mutex-rejected for a look/)
+    const content = readFileSync(scene.path(rejected))
+    const line = content.indexOf('\n')
+    const told = JSON.parse(content.toString('utf8', 0, line))
+    assert.equal(content.toString('latin1', line + 1, line + 5), 'GGUF')
     assert.deepEqual(
       [told.reason, told.source, told.sha256],
       [`it has the SHA-256 ${sha256} instead of ${wrong}`, url, sha256],

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import type { EnsureModelOptions, ModelProgress } from 'os-mutex/llama'
+import { partialsIn } from '../support/download-folder.ts'
 import { clearDownloadVariables, GateScene } from '../support/gate-scene.ts'
 import { makeTinyGguf } from '../support/tiny-gguf.ts'
 
@@ -36,7 +37,9 @@ test('a tag leads to the file that the hub names, and is remembered', async () =
     'ERR_MODEL_NOT_FOUND',
   )
   assert.deepEqual([server.requests(asked).length, server.requests(path).length], [1, 1])
-  const kept = readdirSync(scene.folder.models).map((name) => readFileSync(join(scene.folder.models, name), 'latin1'))
+  const kept = [...scene.files, ...readdirSync(scene.folder.models).filter((name) => name.endsWith('.json'))].map(
+    (name) => readFileSync(join(scene.folder.models, name), 'latin1'),
+  )
   assert.ok(!kept.some((text) => text.includes('hf_secret')))
 })
 
@@ -130,7 +133,8 @@ test('a split model comes whole, under one lock, with one progress, whichever pa
     ({ done, phase }, at) => phase === events[at - 1]?.phase && done < (events[at - 1]?.done ?? 0),
   )
   assert.deepEqual(falls, [])
-  assert.ok(events.every(({ total }) => total === whole))
+  // Before the server has told it there is none.
+  assert.ok(events.every(({ total, phase }) => total === whole || (total === undefined && phase === 'resolving')))
   assert.equal(events.at(-1)?.done, whole)
   const asked = urls.map((_, index) => scene.server.requests(`/${nameOf(index)}`).length)
   assert.equal((await scene.gate.ensureModel(urls[0] ?? '')).cached, true)
@@ -140,18 +144,37 @@ test('a split model comes whole, under one lock, with one progress, whichever pa
   )
 })
 
-test('of a split model only what is missing is fetched, and a missing part is an error that loses nothing', async () => {
+test('of a split model only what is missing is fetched, and a missing part is known before the first byte is kept', async () => {
   await using scene = await GateScene.create()
   const parts = [scene.model(), scene.model()]
   const [first = '', second = ''] = ['/m-00001-of-00002.gguf', '/m-00002-of-00002.gguf']
   const url = scene.server.serve(first, parts[0]?.path ?? '')
   await assert.rejects(scene.gate.ensureModel(url), { code: 'ERR_MODEL_HTTP_STATUS', status: 404 })
-  assert.deepEqual(scene.files, ['m-00001-of-00002.gguf'])
+  assert.deepEqual(readdirSync(scene.folder.models), ['.locks'])
   scene.server.serve(second, parts[1]?.path ?? '')
+  scene.server.pause(second, 100 * KiB)
+  const controller = new AbortController()
+  const reason = new Error('enough')
+  const aborted = scene.gate.ensureModel(url, {
+    signal: controller.signal,
+    onProgress: ({ done }) => {
+      if (done > (parts[0]?.bytes ?? 0)) controller.abort(reason)
+    },
+  })
+  await assert.rejects(aborted, (error) => error === reason)
+  // No part without the others; what came stays.
+  assert.deepEqual(
+    scene.files.filter((name) => name.endsWith('.gguf')),
+    [],
+  )
+  assert.ok(partialsIn(scene.folder.models).some(({ bytes }) => bytes === parts[0]?.bytes))
+  await scene.server.idle(second)
+  scene.server.resume(second)
   const served = scene.server.bytesServed(first)
   const file = await scene.gate.ensureModel(url)
-  assert.equal(scene.server.bytesServed(first), served)
-  assert.equal(file.downloadedBytes, parts[1]?.bytes)
+  // Without a hash the last byte of a whole part is asked for again: that shows that the server still has this version.
+  assert.equal(scene.server.bytesServed(first) - served, 1)
+  assert.ok(file.downloadedBytes < (parts[1]?.bytes ?? 0))
   for (const given of [{ sha256: '0'.repeat(64) }, { bytes: 5 }]) {
     await assert.rejects(scene.gate.ensureModel({ url, ...given }), { code: 'ERR_MODEL_INVALID_SOURCE' })
   }

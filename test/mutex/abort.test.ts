@@ -161,3 +161,13 @@ test('an acquire rejects with the very reason of its signal, also with null', as
   }
   held?.release()
 })
+
+test('a signal that is made of others ends the wait as well', async () => {
+  await using folder = new LockFolder()
+  const mutex = folder.mutex(name)
+  using _held = mutex.tryAcquire()
+  const controller = new AbortController()
+  const acquire = mutex.acquire({ signal: AbortSignal.any([controller.signal, new AbortController().signal]) })
+  controller.abort(new Error('one of two'))
+  await assert.rejects(acquire, { message: 'one of two' })
+})

@@ -1,8 +1,12 @@
 // A /proc that hides other users' processes (hidepid, as hardened machines mount it): what can't be seen is not dead.
 import assert from 'node:assert/strict'
-import { writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { chmodSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { test } from 'node:test'
 import type { OwnerInfo } from 'os-mutex'
+import { openDownloadFolder, partialsIn, until } from '../support/download-folder.ts'
+import { startDownload } from '../support/download-process.ts'
 import { lockFileBytes } from '../support/lock-file-bytes.ts'
 import { LockFolder } from '../support/lock-folder.ts'
 import { Mounts, startedIn, withNamespaces } from '../support/namespaces.ts'
@@ -14,7 +18,7 @@ const options = { ...withSecondUser, ...withNamespaces }
 
 const internal = (file: string) => new URL(file, import.meta.resolve('os-mutex')).href
 
-test("another user's living process is not taken for dead, nor is its download for a leftover", options, async () => {
+test("another user's living process is not taken for dead", options, async () => {
   await using folder = new LockFolder().openToAll()
   await using mounts = await Mounts.made(hidden)
   const [living, other] = await Promise.all([folder.process(), folder.process(startedIn({ uid: secondUser }, mounts))])
@@ -24,23 +28,45 @@ test("another user's living process is not taken for dead, nor is its download f
   )
   const look = () =>
     other.run(
-      async ({ load, fs }, urls, identity) => {
-        type Looks = { isRunning(who: object): unknown; isClaimed(record: object): boolean }
-        const { isRunning } = (await load(urls[0] as string)) as Looks
-        const { isClaimed } = (await load(urls[1] as string)) as Looks
-        const claim = { ...identity, threadId: 0 }
+      async ({ load, fs }, url, identity) => {
+        const { isRunning } = (await load(url)) as { isRunning(who: object): unknown }
         return {
           isHidden: !fs.existsSync(`/proc/${(identity as { pid: number }).pid}`),
           runs: String(isRunning(identity)),
-          isClaimed: isClaimed({ version: 1, source: 'x', sourceKey: 'x', bootId: 'x', claim }),
         }
       },
-      [internal('./mutex/process-identity.js'), internal('./download/partial/record.js')],
+      internal('./mutex/process-identity.js'),
       identity,
     )
-  assert.deepEqual(await look(), { isHidden: true, runs: 'undefined', isClaimed: true })
+  assert.deepEqual(await look(), { isHidden: true, runs: 'undefined' })
   await living.kill()
-  assert.deepEqual(await look(), { isHidden: true, runs: 'false', isClaimed: false })
+  assert.deepEqual(await look(), { isHidden: true, runs: 'false' })
+})
+
+test("another user's living download is no leftover, and a dead one's is", options, async (t) => {
+  const { server, payload, models, destination } = await openDownloadFolder(t)
+  mkdirSync(models)
+  for (const path of [dirname(models), models]) chmodSync(path, 0o777)
+  await using mounts = await Mounts.made(hidden)
+  const file = payload(256 * 1024)
+  const url = server.serve('/model.gguf', file.path)
+  server.pause('/model.gguf', 100 * 1024)
+  const owner = startDownload(url, destination)
+  await until(() => (partialsIn(models)[0]?.bytes ?? 0) > 0)
+  const { execPath = '', execArgv = [] } = startedIn({ uid: secondUser }, mounts)
+  const program = `
+    const { pruneFolder } = await import(${JSON.stringify(internal('./download/partial/prune.js'))})
+    console.log((await pruneFolder(${JSON.stringify(models)}, 0)).length)`
+  const prune = () => {
+    const words = [...execArgv, '--input-type=module', '-e', program]
+    const { stdout, stderr } = spawnSync(execPath, words, { encoding: 'utf8', cwd: '/' })
+    return stdout.trim() || stderr
+  }
+  assert.equal(prune(), '0')
+  assert.equal(partialsIn(models).length, 1)
+  await owner.kill()
+  assert.equal(prune(), '2')
+  assert.deepEqual(readdirSync(models), [])
 })
 
 const ifLinux = process.platform === 'linux' ? {} : { skip: 'other systems ask the kernel without a descriptor' }

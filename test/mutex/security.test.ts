@@ -335,7 +335,12 @@ test(
     server.fault('/good.gguf', { kind: 'redirect', to: elsewhere })
     const model = await gate.ensureModel(url)
     assert.equal(model.path, join(models, 'good.gguf'))
-    assert.deepEqual(readdirSync(models).sort(), ['.good.gguf.os-mutex.json', 'good.gguf'])
+    assert.deepEqual(readdirSync(models, { recursive: true }).sort(), [
+      '.good.gguf.os-mutex.json',
+      '.locks',
+      join('.locks', 'good.gguf'),
+      'good.gguf',
+    ])
     assert.deepEqual(
       readdirSync(dirname(models)).filter((name) => name.endsWith('.gguf')),
       [],

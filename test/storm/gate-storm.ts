@@ -1,6 +1,6 @@
 // The gate storm's conductor: processes download and load a few models from a real server, whose files are replaced and whose connections
 // are cut, and are killed and aborted at random moments. The same seed gives the same plan to each place in the crowd.
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { readdirSync, readlinkSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LlamaModelGate, ModelDownloadError } from 'os-mutex/llama'
@@ -280,11 +280,12 @@ export class GateStorm implements Storm<GateStormReport> {
     const folder = this.#folder.models
     const start = model.starts.at(-1) ?? 0
     for (const name of readdirSync(folder)) {
-      if (!name.startsWith(basename(model.destination)) || !name.endsWith('.partial.json')) continue
+      if (!name.startsWith(basename(model.destination)) || !name.endsWith('.os-mutex-partial')) continue
       try {
-        const record = JSON.parse(readFileSync(join(folder, name), 'utf8')) as { claim: { pid: number } | null }
-        const bytes = statSync(join(folder, name.slice(0, -'.json'.length))).size
-        const owner = [...this.#crowd].find((child) => child.pid === record.claim?.pid && !this.#doomed.has(child))
+        const bytes = statSync(join(folder, name)).size
+        const owner = [...this.#crowd].find(
+          (child) => !this.#doomed.has(child) && hasOpen(child.pid, join(folder, name)),
+        )
         if (owner !== undefined && bytes === Math.max(pausedAt, start) && bytes < model.plan.bytes)
           return { owner, bytes }
       } catch {
@@ -327,11 +328,16 @@ export class GateStorm implements Storm<GateStormReport> {
   async #clear(): Promise<number> {
     const pruned = await new LlamaModelGate(this.#folder.options).prune({ olderThanMs: 0 })
     const names = this.#models.map(({ destination }) => basename(destination))
-    const right = [...names, ...names.map((name) => `.${name}.os-mutex.json`)].sort()
+    const right = ['.locks', ...names, ...names.map((name) => `.${name}.os-mutex.json`)].sort()
     const left = readdirSync(this.#folder.models).filter((name) => !right.includes(name))
     for (const name of left) this.violations.push(`${name} was left among the models`)
     return pruned.length
   }
+}
+
+function hasOpen(pid: number, path: string): boolean {
+  const descriptors = `/proc/${pid}/fd`
+  return readdirSync(descriptors).some((name) => readlinkSync(`${descriptors}/${name}`) === path)
 }
 
 /** Whether a call is over, at any moment. */

@@ -1,12 +1,13 @@
 // A folder of its own for a download test, with a payload that is a GGUF but is not meant to be loaded.
 import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { decodeRecord, type Extents, encodeRecord, holdFile, type PartialRecord } from './download-internals.ts'
 import { ModelServer, type ModelServerOptions } from './model-server.ts'
 import { text, u32, u64 } from './tiny-gguf.ts'
 
@@ -72,22 +73,42 @@ export function assertPublished(folder: DownloadFolder, file: Payload): void {
 }
 
 export interface FoundPartial {
+  /** Of the data. */
   readonly path: string
+  readonly recordPath: string
+  /** How many bytes of the file are there, by the record's map. */
   readonly bytes: number
-  readonly record: { readonly claim: { readonly pid: number } | null; readonly [name: string]: unknown }
+  readonly record: PartialRecord
+  readonly extents: Extents
+  /** Whether a process writes it: by the kernel's word. */
+  readonly isHeld: boolean
 }
 
 /** The partials in a folder, with their records. */
 export function partialsIn(models: string): FoundPartial[] {
   if (!existsSync(models)) return []
   return readdirSync(models)
-    .filter((name) => name.endsWith('.partial'))
-    .map((name) => join(models, name))
-    .map((path) => ({
-      path,
-      bytes: statSync(path).size,
-      record: JSON.parse(readFileSync(`${path}.json`, 'utf8')) as FoundPartial['record'],
-    }))
+    .filter((name) => name.endsWith('.os-mutex-partial'))
+    .map((name) => partialAt(join(models, name)))
+    .filter((partial) => partial !== undefined)
+}
+
+function partialAt(path: string): FoundPartial | undefined {
+  const recordPath = `${path}-record`
+  const found = existsSync(recordPath) ? decodeRecord(readFileSync(recordPath)) : undefined
+  return found && { path, recordPath, bytes: found.extents.bytes, ...found, isHeld: isHeld(recordPath) }
+}
+
+function isHeld(recordPath: string): boolean {
+  const hold = holdFile(recordPath)
+  if (typeof hold === 'string') return hold === 'taken'
+  hold.release()
+  return false
+}
+
+/** Writes other things into a partial's record than its owner has. */
+export function editRecord({ recordPath, record, extents }: FoundPartial, changes: Record<string, unknown>): void {
+  writeFileSync(recordPath, encodeRecord({ ...record, ...changes } as PartialRecord, extents))
 }
 
 /** Waits for something that only the file system shows. */

@@ -14,7 +14,8 @@ export interface FaultJob {
   readonly source: ModelSource
   readonly destination: string
   readonly connections?: number | undefined
-  readonly stallMs?: number | undefined
+  readonly headersTimeoutMs?: number
+  readonly bodyTimeoutMs?: number
   readonly retryDelaysMs?: readonly number[] | undefined
   /** SIGKILLs itself as soon as it is told that this phase begins. */
   readonly killAt?: DownloadPhase
@@ -24,7 +25,7 @@ type Request = FaultJob | { readonly clockJumpMs: number }
 
 type Message =
   | { readonly is: 'ready' | 'jumped' }
-  | { readonly is: 'done'; readonly model: { path: string; bytes: number; sha256: string } }
+  | { readonly is: 'done'; readonly model: { path: string; bytes: number; sha256?: string } }
   | { readonly is: 'failed'; readonly isOurs: boolean; readonly code: string; readonly message: string }
 
 const asChild = 'fault-process-child'

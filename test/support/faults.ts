@@ -5,8 +5,8 @@ import assert from 'node:assert/strict'
 import { appendFileSync, existsSync, readdirSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import type { DownloadOptions } from '#download/download'
 import type { ModelDownloadErrorCode } from '#download/errors'
+import type { DownloadOptions } from '#download/file'
 import { openDownloadFolder, type Payload, published, sha256Of } from './download-folder.ts'
 import { downloadFile, ModelDownloadError, type ModelSource, pruneFolder, resolveSource } from './download-internals.ts'
 import type { Fault, ModelServer, ModelServerOptions, ServedFile } from './model-server.ts'
@@ -97,7 +97,8 @@ export class FaultScene {
     this.#models = folder.models
     this.#served = { ...(row.etag !== undefined && { etag: row.etag }), ...row.served }
     const { retryDelaysMs = [1, 2, 4], stallMs = 3_000 } = row
-    this.options = { retryDelaysMs, stallMs, ...(isSegmented && { connections: 4 }) }
+    const limits = { headersTimeoutMs: stallMs, bodyTimeoutMs: stallMs }
+    this.options = { retryDelaysMs, ...limits, ...(isSegmented && { connections: 4 }) }
     this.file = this.payload()
     this.url = this.serve(this.file)
   }
@@ -142,7 +143,7 @@ export class FaultScene {
   }
 
   get partials(): string[] {
-    return this.list().filter((name) => name.endsWith('.partial'))
+    return this.list().filter((name) => name.endsWith('.os-mutex-partial'))
   }
 
   /** The one partial's path. */
@@ -161,7 +162,10 @@ export class FaultScene {
 
   list(): string[] {
     try {
-      return readdirSync(this.#models).sort()
+      // The folder's locks stay.
+      return readdirSync(this.#models)
+        .filter((name) => name !== '.locks')
+        .sort()
     } catch {
       return []
     }
@@ -179,7 +183,8 @@ export class FaultScene {
       const { model } = end
       const sha256 = sha256Of(model.path)
       assert.ok(this.#right.has(sha256), `a wrong file was published: ${statSync(model.path).size} bytes`)
-      assert.deepEqual([model.bytes, model.sha256], [statSync(model.path).size, sha256])
+      // What was used as it was found is not vouched for.
+      assert.deepEqual([model.bytes, model.sha256 ?? sha256], [statSync(model.path).size, sha256])
       return 'right file'
     }
     const { error } = end

@@ -44,11 +44,11 @@ export class GateScene implements AsyncDisposable {
     return scene
   }
 
-  model(): TinyGguf {
+  model(bytes = 256 * KiB): TinyGguf {
     this.#models++
     return makeTinyGguf({
       path: join(this.folder.path, `source-${this.#models}.gguf`),
-      bytes: 256 * KiB,
+      bytes,
       seed: this.#models,
     })
   }

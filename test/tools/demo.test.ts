@@ -231,8 +231,9 @@ test('the verdict tells bytes that were sent twice, or sent and never asked for'
   const serve = (...ranges: readonly (readonly [from: number, bytes: number])[]) =>
     broken(evidence(tellStory(), { served: ranges.map(([from, bytes]) => ({ from, bytes })) }))
   assert.deepEqual(serve([0, 460], [0, 1000]), ['one download'])
-  // The killed process had reported 400 bytes as kept.
-  assert.deepEqual(serve([0, 460], [399, 601]), ['one download'])
+  // The killed process had reported 400 bytes as kept. It may not have noted those of its last moment.
+  assert.deepEqual(serve([0, 460], [340, 660]), [])
+  assert.deepEqual(serve([0, 460], [330, 670]), ['one download'])
   assert.deepEqual(serve([0, 460], [450, 550], [0, 1000]), ['one download'])
   assert.deepEqual(serve([0, 440], [450, 550]), ['one download'])
   assert.deepEqual(serve([0, 460], [450, 549]), ['one download'])

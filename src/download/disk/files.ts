@@ -1,9 +1,11 @@
 // The few file operations that downloads are made of, with errors that name the file and say what to do.
 import { randomBytes } from 'node:crypto'
 import { closeSync, fsync, openSync, type PathLike, writeFileSync } from 'node:fs'
-import { open, unlink } from 'node:fs/promises'
+import { open, stat, unlink } from 'node:fs/promises'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { errnoOf, ModelDownloadError } from '../errors.ts'
+import { partialPaths } from './file-names.ts'
 
 const notWritable = '; is it writable, and its folder?'
 const advices: Readonly<Record<string, string>> = {
@@ -27,6 +29,12 @@ export async function onDisk<T>(doing: string, path: string, work: Promise<T>): 
     const message = `Failed ${doing} ${path} (${reason ?? String(cause)})${advice}`
     throw new ModelDownloadError('ERR_MODEL_FILE_SYSTEM', message, { path, cause })
   }
+}
+
+/** Whether nothing can be written there, by this user or by anybody. */
+export function isReadOnly(error: unknown): boolean {
+  const code = errnoOf(error instanceof ModelDownloadError ? error.cause : error)
+  return code === 'EROFS' || code === 'EACCES' || code === 'EPERM'
 }
 
 /** Removes a file; one that is gone already is as good. Other failures leave it: it is in nobody's way. */
@@ -71,5 +79,18 @@ export async function readSmallJson(path: PathLike): Promise<Record<string, unkn
     return undefined
   } finally {
     await handle.close()
+  }
+}
+
+/** The time by the clock of the machine that keeps a folder; `undefined` where nothing can be written there. */
+export async function serverTime(folder: string): Promise<number | undefined> {
+  const path = partialPaths(join(folder, '.clock'), randomId()).record
+  try {
+    closeSync(openSync(path, 'wx'))
+    return (await stat(path)).mtimeMs
+  } catch {
+    return undefined
+  } finally {
+    await removeQuietly(path)
   }
 }

@@ -17,21 +17,40 @@ import { ggufHeaderBytes, whyNotGguf } from './header.ts'
  * @throws what `handle.read` throws.
  */
 export async function whyBadGguf(handle: FileHandle, bytes: number): Promise<string | undefined> {
+  const found = await ggufNeeds(handle, bytes)
+  if ('why' in found) return found.why
+  return found.needed > bytes ? whyCut(found.needed, bytes) : undefined
+}
+
+/** For people: "it …". */
+export function whyCut(needed: number, bytes: number): string {
+  return `its tensors need ${needed} bytes and it has ${bytes}`
+}
+
+/**
+ * How many bytes the file must have by its tensor infos; or why that can't be told. `isCut`: nothing is wrong in the first
+ * `bytes` bytes, but the infos end behind them.
+ *
+ * @throws what `handle.read` throws.
+ */
+export async function ggufNeeds(
+  handle: FileHandle,
+  bytes: number,
+): Promise<{ readonly needed: number } | { readonly why: string; readonly isCut: boolean }> {
   const reader = new Reader(handle, bytes)
   try {
     await reader.ahead(ggufHeaderBytes)
     const why = whyNotGguf(reader.peek(ggufHeaderBytes))
-    if (why) return why
+    if (why) return { why, isCut: false }
     reader.skip(8)
     const tensors = reader.u64()
     const keys = reader.u64()
     const alignment = await readKeys(reader, keys)
     const dataBytes = await readTensors(reader, tensors, alignment)
-    if (tensors === 0) return undefined
-    const needed = Math.ceil(reader.position / alignment) * alignment + dataBytes
-    return needed > bytes ? `its tensors need ${needed} bytes and it has ${bytes}` : undefined
+    if (tensors === 0) return { needed: reader.position }
+    return { needed: Math.ceil(reader.position / alignment) * alignment + dataBytes }
   } catch (error) {
-    if (error instanceof Flaw) return error.message
+    if (error instanceof Flaw) return { why: error.message, isCut: error instanceof Cut }
     throw error
   }
 }
@@ -53,6 +72,9 @@ export async function checkGguf(path: string): Promise<string | undefined> {
 
 /** The message says what is wrong with the file. */
 class Flaw extends Error {}
+
+/** It ends too early. */
+class Cut extends Flaw {}
 
 const blockBytes = 128 * 1024
 /** Far above the 30 MB that the largest tokenizers take; what is skipped, such as a long string, does not count. */
@@ -141,8 +163,8 @@ class Reader {
     return at
   }
 
-  #cut(): Flaw {
-    return new Flaw(`it ends after ${this.#bytes} bytes, inside its ${this.part}`)
+  #cut(): Cut {
+    return new Cut(`it ends after ${this.#bytes} bytes, inside its ${this.part}`)
   }
 }
 

@@ -79,13 +79,21 @@ export function secretsOf({
   url: string
   headers: Readonly<Record<string, string>>
 }): readonly string[] {
-  const inHeaders = Object.values(headers).flatMap((value) => {
+  const inQuery = [...new URL(url).searchParams.values()]
+  return [...secretsIn(headers), ...[...inQuery, ...inQuery.map(encodeURIComponent)].filter(isLong)]
+}
+
+export function secretsIn(headers: Readonly<Record<string, string>>): readonly string[] {
+  const all = Object.values(headers).flatMap((value) => {
     const [, scheme = '', rest = ''] = /^(\w+)\s+(.+)$/.exec(value) ?? []
     const pair = scheme.toLowerCase() === 'basic' ? Buffer.from(rest, 'base64').toString() : ''
     const [user = '', password = ''] = pair.split(/:(.*)/s)
     // Some services take a token for the user, and no password.
     return [value, rest, pair, password === '' ? user : password]
   })
-  const inQuery = [...new URL(url).searchParams.values()]
-  return [...inHeaders, ...inQuery, ...inQuery.map(encodeURIComponent)].filter(({ length }) => length >= 4)
+  return all.filter(isLong)
+}
+
+function isLong({ length }: string): boolean {
+  return length >= 4
 }

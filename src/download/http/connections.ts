@@ -5,10 +5,13 @@ import type { Dispatcher } from 'undici'
 import * as undici from 'undici'
 import { invalidArgument } from '../../mutex/options.ts'
 import type { Environment } from '../source/hub.ts'
+import { secretsIn } from './answer-words.ts'
 import { type Proxies, type ProxyAddress, proxiesOf, unusable } from './proxies.ts'
 
 export interface Connections {
   readonly dispatcher: Dispatcher
+  /** What the proxies are told, and may repeat where they refuse. */
+  readonly secrets: readonly string[]
   /** Ends what is under way, unless the dispatcher is the caller's. */
   close(): void
 }
@@ -32,7 +35,7 @@ export function openConnections(
 ): Connections {
   if (given !== undefined) {
     checkDispatcher(given)
-    return { dispatcher: given, close: () => {} }
+    return { dispatcher: given, secrets: [], close: () => {} }
   }
   const proxies = proxiesOf(env)
   const closing = new AbortController()
@@ -46,6 +49,7 @@ export function openConnections(
   } as ConnectOptions)
   return {
     dispatcher,
+    secrets: [proxies.http, proxies.https].flatMap(secretsOfProxy),
     close: () => {
       // An agent waits for connections that are still being made, and they would keep the process alive for as long.
       closing.abort()
@@ -106,10 +110,20 @@ function agentsFor(proxies: Proxies, connect: ConnectOptions): { dispatcher: Dis
   return { dispatcher, all }
 }
 
-function proxyAgent({ kind, url, user, password, variable }: ProxyAddress, connect: ConnectOptions): Dispatcher {
+function proxyToken({ user, password }: ProxyAddress): string | undefined {
+  if (user === '' && password === '') return undefined
+  return `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`
+}
+
+function secretsOfProxy(address: ProxyAddress | undefined): readonly string[] {
+  const token = address && proxyToken(address)
+  return token === undefined ? [] : secretsIn({ 'proxy-authorization': token })
+}
+
+function proxyAgent(address: ProxyAddress, connect: ConnectOptions): Dispatcher {
+  const { kind, url, user, password, variable } = address
   if (kind === 'http') {
-    const token =
-      user === '' && password === '' ? undefined : `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`
+    const token = proxyToken(address)
     return new undici.ProxyAgent({ uri: url, proxyTls: connect, requestTls: connect, ...(token && { token }) })
   }
   // Not every undici 7 has it, and a named import of what is missing would fail for everything.

@@ -5,7 +5,7 @@
 // - It pauses its parser as soon as 64 KiB wait. If the server then closes a connection that it does not keep alive,
 //   undici 7 throws in a socket event, where nobody can catch it: https://github.com/nodejs/undici/issues/5360 (fixed in
 //   undici 8, which Node 20 cannot run). Here it pauses only when the disk is far behind, and never on the last chunk.
-import type { Dispatcher } from 'undici'
+import { type Dispatcher, errors } from 'undici'
 import { allowManyWaits } from '../../mutex/options.ts'
 
 export interface Answer {
@@ -17,25 +17,32 @@ export interface Answer {
   discard(): void
 }
 
+export interface TimeLimits {
+  /** How long a server may take for the head of its answer, in milliseconds. */
+  readonly headersTimeoutMs: number
+  /** How long it may send nothing within the body. */
+  readonly bodyTimeoutMs: number
+}
+
 export interface ExchangeOptions {
-  readonly method: 'GET' | 'HEAD'
   readonly headers: Record<string, string>
   readonly dispatcher: Dispatcher
-  /** How long the server may send nothing, before its answer and within it. */
-  readonly stallMs: number
+  readonly limits: TimeLimits
   readonly signal: AbortSignal | undefined
 }
 
 const maxWaitingBytes = 4 * 1024 * 1024
 
-/** Sends a request. Rejects with what the connection throws, or at once with the signal's reason. */
+/** Sends a GET. Rejects with what the connection throws, or at once with the signal's reason. */
 export function exchange(url: URL, options: ExchangeOptions): Promise<Answer> {
   if (options.signal) allowManyWaits(options.signal)
   return new Promise((resolve, reject) => {
-    const handler = new AnswerHandler(resolve, reject, options.signal)
-    const { method, headers, stallMs, dispatcher } = options
-    const timeouts = { headersTimeout: stallMs, bodyTimeout: stallMs }
-    dispatcher.dispatch({ origin: url.origin, path: url.pathname + url.search, method, headers, ...timeouts }, handler)
+    const { headers, dispatcher, limits, signal } = options
+    const handler = new AnswerHandler(resolve, reject, limits.headersTimeoutMs, signal)
+    // The handler keeps the limit for the head itself: undici's begins anew with each 1xx answer.
+    const timeouts = { headersTimeout: 0, bodyTimeout: limits.bodyTimeoutMs }
+    const path = url.pathname + url.search
+    dispatcher.dispatch({ origin: url.origin, path, method: 'GET', headers, ...timeouts }, handler)
   })
 }
 
@@ -44,7 +51,9 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
   readonly body: AsyncIterable<readonly Buffer[]>
   readonly #onAnswer: (answer: Answer) => void
   readonly #onFailure: (error: unknown) => void
+  readonly #headersTimeoutMs: number
   readonly #signal: AbortSignal | undefined
+  #headTimer: NodeJS.Timeout | undefined
   #headers: Record<string, string | string[] | undefined> = {}
   #controller: Dispatcher.DispatchController | undefined
   #waiting: Buffer[] = []
@@ -57,10 +66,12 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
   constructor(
     onAnswer: (answer: Answer) => void,
     onFailure: (error: unknown) => void,
+    headersTimeoutMs: number,
     signal: AbortSignal | undefined,
   ) {
     this.#onAnswer = onAnswer
     this.#onFailure = onFailure
+    this.#headersTimeoutMs = headersTimeoutMs
     this.#signal = signal
     this.body = this.#chunks()
     if (signal?.aborted) this.#onAbort()
@@ -78,12 +89,18 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller
-    if (this.#end) this.#cutOff()
+    if (this.#end) {
+      this.#cutOff()
+      return
+    }
+    const late = () => this.#finish({ error: new errors.HeadersTimeoutError() })
+    if (this.#headersTimeoutMs > 0) this.#headTimer ??= setTimeout(late, this.#headersTimeoutMs)
   }
 
   onResponseStart(_: unknown, status: number, headers: Record<string, string | string[] | undefined>): void {
     // 1xx: the answer proper follows.
     if (status < 200) return
+    clearTimeout(this.#headTimer)
     this.status = status
     this.#headers = headers
     const length = this.header('content-length')
@@ -117,6 +134,7 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
   #finish(end: { readonly error?: unknown }): void {
     if (this.#end) return
     this.#end = end
+    clearTimeout(this.#headTimer)
     this.#signal?.removeEventListener('abort', this.#onAbort)
     if ('error' in end) {
       this.#onFailure(end.error)

@@ -1,7 +1,9 @@
-// Which bytes of a partial are there, where several connections fill it in: the content of `<file>.<id>.partial.map`.
+// Which bytes of a partial are there. Two copies, written in turn, each with a sequence number and a checksum: whatever
+// moment a kill finds, one of them is whole. A copy never claims a byte that was not written before it, so the older of
+// the two is only less, never wrong.
 //
-// Two copies, written in turn, each with a sequence number and a checksum: whatever moment a kill finds, one of them is whole.
-// A copy never claims a byte that was not written before it, so the older of the two is only less, never wrong.
+// A copy, all numbers u64, little-endian: checksum (the first 8 bytes of the SHA-256 of the rest), sequence number, count
+// of extents, then start and end of each.
 import { createHash } from 'node:crypto'
 import { type Extent, Extents } from './extents.ts'
 
@@ -10,6 +12,7 @@ const maxExtents = 62
 const checksumBytes = 8
 const headBytes = checksumBytes + 8 + 8
 const copyBytes = 1024
+export const mapBytes = 2 * copyBytes
 
 /** The copy with this sequence number, and where in the map it goes. */
 export function encodeMap(extents: Extents, sequence: number): { copy: Buffer; offset: number } {
@@ -27,7 +30,7 @@ export function encodeMap(extents: Extents, sequence: number): { copy: Buffer; o
 
 /** What the newest whole copy says, all within `total`. `undefined` where there is none. */
 export function decodeMap(map: Buffer, total: number): { extents: Extents; sequence: number } | undefined {
-  const copies = [map.subarray(0, copyBytes), map.subarray(copyBytes, 2 * copyBytes)]
+  const copies = [map.subarray(0, copyBytes), map.subarray(copyBytes, mapBytes)]
     .map((copy) => decodeCopy(copy, total))
     .filter((copy) => copy !== undefined)
   return copies.sort((a, b) => b.sequence - a.sequence)[0]

@@ -1,78 +1,64 @@
-// A partial that this process has claimed: its bytes, which of them are there, and their hash. What it is on disk, and what
-// keeps two processes apart, is in partial-record.ts.
+// A partial that this process has claimed: its bytes, which of them are there, and their hash.
+import { fstatSync } from 'node:fs'
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import { bytesOf, restOf } from '../disk/chunks.ts'
 import { type FileHash, type HashOptions, hashFile } from '../disk/file-hash.ts'
-import { onDisk, randomId, removeQuietly } from '../disk/files.ts'
+import { onDisk } from '../disk/files.ts'
 import { takeRoom } from '../disk/free-space.ts'
-import { filePlatform } from '../disk/platform.ts'
 import { ModelDownloadError } from '../errors.ts'
 import { ggufHeaderBytes, whyNotGguf } from '../gguf/header.ts'
-import type { RemoteIdentity } from '../http/remote.ts'
+import type { RemoteIdentity } from '../http/identity.ts'
 import type { ResolvedSource } from '../source/parse.ts'
-import { encodeMap } from './extent-map.ts'
+import { Claim, type Leftover } from './claim.ts'
 import { type Extent, Extents } from './extents.ts'
-import {
-  adoptedIdentity,
-  dropFiles,
-  forgetRecord,
-  identityOf,
-  isResumable,
-  type Leftover,
-  manifestDraftPath,
-  mapPath,
-  newRecord,
-  type PartialRecord,
-  partialPath,
-  recordPath,
-  writeRecord,
-} from './record.ts'
-import { quarantine, type Rejection } from './rejected.ts'
+import { isResumable, newRecord, resumedExtents, resumedRecord } from './leftovers.ts'
+import type { PartialRecord } from './record.ts'
+import { keepHead, type Rejection } from './rejected.ts'
 
 /** How often the map is written, in milliseconds: what a kill may cost. */
 const mapIntervalMs = 50
 /** How much may be written before the disk is told to begin with it: so that the last sync has little left to wait for. */
 const syncEveryBytes = 256 * 1024 * 1024
 
+/** Its bytes can't be relied on any more: somebody removed, replaced or cut it. */
+export class SpoiltPartialError extends ModelDownloadError {}
+
 export class PartialFile {
   readonly destination: string
-  readonly path: string
   readonly identity: RemoteIdentity
-  /** Whether bytes may be written anywhere, and not only at the end. */
-  readonly inSegments: boolean
-  readonly #id: string
+  readonly #sourceKey: string
+  readonly #claim: Claim
   readonly #handle: FileHandle
-  readonly #map: FileHandle | undefined
-  readonly #record: PartialRecord
   readonly #hash: FileHash
   readonly #extents: Extents
-  #isSpoilt = false
+  /** Found out at some look; nothing makes it good again. */
+  #spoiltBy: SpoiltPartialError | undefined
   #room: Promise<void> | undefined
-  #sequence = 0
   #mappedAt = Number.NEGATIVE_INFINITY
-  #mapping: Promise<void> | undefined
+  #mapTimer: NodeJS.Timeout | undefined
   #unsynced = 0
   #syncing: Promise<void> | undefined
   #syncFailure: { readonly error: unknown } | undefined
 
-  private constructor(
-    destination: string,
-    id: string,
-    files: { readonly handle: FileHandle; readonly map: FileHandle | undefined },
-    record: PartialRecord,
-    extents: Extents,
-  ) {
+  private constructor(destination: string, claim: Claim, handle: FileHandle, record: PartialRecord, extents: Extents) {
+    const { version, kind, source, sourceKey, placeKey, bootId, ...identity } = record
     this.destination = destination
-    this.path = partialPath(destination, id)
-    this.identity = identityOf(record)
-    this.inSegments = record.inSegments === true
-    this.#id = id
-    this.#handle = files.handle
-    this.#map = files.map
-    this.#record = record
+    this.identity = identity
+    this.#sourceKey = sourceKey
+    this.#claim = claim
+    this.#handle = handle
     this.#extents = extents
     this.#hash = hashFile(this.path, record.bytes)
     this.#hash.reach(extents.frontier)
+  }
+
+  get path(): string {
+    return this.#claim.paths.data
+  }
+
+  /** Whether it was begun for this source. */
+  isOf({ key }: ResolvedSource): boolean {
+    return key === this.#sourceKey
   }
 
   /** How many bytes of the file are here. */
@@ -95,91 +81,63 @@ export class PartialFile {
     return this.#extents.missing(total)
   }
 
-  /** A free name in the same folder that goes when the partial goes. */
-  get manifestDraft(): string {
-    return manifestDraftPath(this.destination, this.#id)
-  }
-
-  /**
-   * Claims a new, empty partial. Its identity is durable before this resolves, so before the first byte. `inSegments` needs an
-   * identity that tells the size.
-   */
-  static async create(
-    destination: string,
-    source: ResolvedSource,
-    identity: RemoteIdentity,
-    inSegments: boolean,
-  ): Promise<PartialFile> {
-    const id = randomId()
-    const record = newRecord(source, identity, inSegments)
-    await writeRecord(destination, id, record)
-    const path = partialPath(destination, id)
-    let map: FileHandle | undefined
+  /** Claims a new, empty partial. Its identity is recorded before the first byte. */
+  static async create(destination: string, source: ResolvedSource, identity: RemoteIdentity): Promise<PartialFile> {
+    const record = newRecord(source, identity)
+    const claim = await Claim.create(destination, record, new Extents())
+    const { data } = claim.paths
     try {
-      map = inSegments ? await openMap(destination, id, new Extents()) : undefined
-      const handle = await onDisk('creating', path, open(path, 'wx'))
-      return new PartialFile(destination, id, { handle, map }, record, new Extents())
+      const handle = await onDisk('creating', data, open(data, 'wx+'))
+      return new PartialFile(destination, claim, handle, record, new Extents())
     } catch (error) {
-      await map?.close().catch(() => {})
-      await forgetRecord(destination, id)
+      await claim.drop()
       throw error
     }
   }
 
   /**
-   * Takes over what another process left. `undefined` when it went to somebody else, or is of no use. The caller has checked
+   * Takes over what an earlier download left. `undefined` when it is somebody's, or of no use. The caller has checked
    * `mayResume`.
    */
   static async adopt(
-    destination: string,
-    source: ResolvedSource,
     leftover: Leftover,
+    source: ResolvedSource,
     signal: AbortSignal | undefined,
   ): Promise<PartialFile | undefined> {
-    const id = randomId()
-    const identity = adoptedIdentity(leftover.record, source)
-    const inSegments = leftover.record.inSegments === true
-    const record = newRecord(source, identity, inSegments)
-    const path = partialPath(destination, id)
-    // Of a complete partial the last byte is fetched again, so that one and the same way of asking the server whether it
-    // still has this version serves every partial.
-    const extents = new Extents(upTo(leftover.extents.ranges, (identity.bytes ?? Number.POSITIVE_INFINITY) - 1))
-    await writeRecord(destination, id, record)
-    let map: FileHandle | undefined
-    try {
-      map = inSegments ? await openMap(destination, id, extents) : undefined
-      await filePlatform.replace(partialPath(destination, leftover.id), path, signal)
-    } catch {
-      // Another process was faster: the old name is gone. (Or somebody has it open, and it stays for a later call.)
-      await map?.close().catch(() => {})
-      await forgetRecord(destination, id)
-      return undefined
-    }
-    await forgetRecord(destination, leftover.id)
-    const handle = await onDisk('opening', path, open(path, 'r+'))
-    const partial = new PartialFile(destination, id, { handle, map }, record, extents)
-    const head = Buffer.alloc(ggufHeaderBytes)
-    const isRead = await handle.read(head, 0, head.length, 0).catch(() => undefined)
-    if (isRead !== undefined && whyNotGguf(head) === undefined) return partial
+    const record = resumedRecord(leftover.record, source)
+    const extents = resumedExtents(leftover, record)
+    const taken = await Claim.take({ ...leftover, extents }, record, signal)
+    if (taken === undefined) return undefined
+    const partial = new PartialFile(leftover.destination, taken.claim, taken.data, record, extents)
+    if (whyNotGguf(await partial.head(ggufHeaderBytes)) === undefined) return partial
     await partial.drop()
     return undefined
   }
 
+  /** Its first bytes, as far as they are on disk. */
+  async head(bytes: number): Promise<Uint8Array> {
+    const { buffer, bytesRead } = await onDisk(
+      'reading',
+      this.path,
+      this.#handle.read(Buffer.alloc(bytes), 0, bytes, 0),
+    )
+    return buffer.subarray(0, bytesRead)
+  }
+
   /**
-   * Writes bytes at their place: anywhere `inSegments`, else behind those that are there. Several may be under way at once.
-   * When it returns the kernel has the bytes, so that a kill loses none of them, or, `inSegments`, those of the last moment.
+   * Writes bytes at their place. Several writes may be under way at once. When it returns the kernel has the bytes, so that a
+   * kill loses none of them but those of the last moment, of which the map does not know.
    */
   async write(position: number, chunks: readonly Buffer[]): Promise<void> {
     const bytes = bytesOf(chunks)
-    const farthest = this.#extents.end
-    const { size } = await onDisk('looking at', this.path, this.#handle.stat())
-    if (size < farthest) throw this.#spoilt(`has ${size} bytes where ${farthest} were written`)
+    this.#checkSize()
     await onDisk('writing', this.path, writeFully(this.#handle, chunks, position))
     this.#extents.add(position, position + bytes)
     this.#hash.reach(this.#extents.frontier)
     this.#unsynced += bytes
     if (this.#unsynced >= syncEveryBytes && this.#syncing === undefined) this.#beginSync()
-    if (this.#map !== undefined && performance.now() - this.#mappedAt >= mapIntervalMs) await this.#writeMap(this.#map)
+    if (performance.now() - this.#mappedAt >= mapIntervalMs) await this.#writeMap()
+    else this.#mapSoon()
   }
 
   /** Takes room on the disk for the whole file; see `takeRoom`. */
@@ -197,7 +155,7 @@ export class PartialFile {
   /** The SHA-256 of all bytes, which are all here. Once only. */
   async digest(options: HashOptions): Promise<string> {
     // The last of them, too, for whoever may have to publish it instead.
-    if (this.#map !== undefined) await this.#writeMap(this.#map)
+    await this.#writeMap()
     return this.#hash.digest(this.kept, options)
   }
 
@@ -208,21 +166,20 @@ export class PartialFile {
     await onDisk('syncing', this.path, this.#handle.sync())
   }
 
-  /** No more writes. Returns what the file now is, which is nothing but what was written. */
+  /** No more writes. Returns what the file now is, which is nothing but what was written. The claim stays. */
   async close(): Promise<{ bytes: number; mtimeMs: number }> {
     this.#hash.close()
-    await this.#map?.close().catch(() => {})
-    const ours = await onDisk('looking at', this.path, this.#handle.stat())
+    this.#stopMapping()
+    await this.#check()
     await onDisk('closing', this.path, this.#handle.close())
-    const there = await onDisk('looking at', this.path, stat(this.path))
-    if (there.ino !== ours.ino || there.dev !== ours.dev) throw this.#spoilt('is another file by now')
-    if (there.size !== this.kept) throw this.#spoilt(`has ${there.size} bytes where ${this.kept} were written`)
-    return { bytes: there.size, mtimeMs: there.mtimeMs }
+    const { size, mtimeMs } = await onDisk('looking at', this.path, stat(this.path))
+    if (size !== this.kept) throw this.#spoilt(`has ${size} bytes where ${this.kept} were written`)
+    return { bytes: size, mtimeMs }
   }
 
   /** After the file has its final name: nothing but the record is left to remove. */
   async forgetRecord(): Promise<void> {
-    await forgetRecord(this.destination, this.#id)
+    await this.#claim.drop()
   }
 
   /**
@@ -230,35 +187,68 @@ export class PartialFile {
    * fails: it is called on the way out with an error that matters more, and a claim that stays ends with this process.
    */
   async giveBack(): Promise<void> {
-    if (this.frontier < ggufHeaderBytes || !isResumable(this.identity) || this.#isSpoilt) return this.drop()
-    if (this.#map !== undefined) await this.#writeMap(this.#map)
+    if (this.frontier < ggufHeaderBytes || !isResumable(this.identity) || this.#spoiltBy) return this.drop()
+    await this.#claim.writeMap(this.#extents)
     // Nobody knows whether the rest will ever come: what was taken for it behind the end goes back to the disk.
     await this.#handle.truncate(this.#extents.end).catch(() => {})
-    await this.#endClaim()
+    this.#closeSoon()
+    await this.#claim.release()
   }
 
-  /** Sets it aside as wrong. Returns where it is then, if anywhere. */
-  async reject(rejection: Rejection): Promise<string | undefined> {
-    this.#hash.close()
-    await this.#map?.close().catch(() => {})
-    await this.#handle.close().catch(() => {})
-    const { destination, path } = this
-    const kept = await quarantine(destination, { partial: path, id: this.#id, rejection })
-    await this.forgetRecord()
+  /** Removes it as wrong. Returns where its beginning is kept, if anywhere. */
+  async reject(rejection: Omit<Rejection, 'bytes'>): Promise<string | undefined> {
+    const kept = await keepHead(this.#handle, this.destination, { ...rejection, bytes: this.kept })
+    await this.drop()
     return kept
   }
 
   /** Removes the partial and all that belongs to it. Never fails, for the same reason. */
   async drop(): Promise<void> {
     this.#closeSoon()
-    await dropFiles(this.destination, this.#id)
+    await this.#claim.drop()
   }
 
   /** Somebody else was at it, against all rules: none of its bytes can be relied on. */
   #spoilt(what: string): ModelDownloadError {
-    this.#isSpoilt = true
     const message = `${this.path} ${what}; something else writes there. Find out what, and try again`
-    return new ModelDownloadError('ERR_MODEL_FILE_SYSTEM', message, { path: this.path })
+    this.#spoiltBy ??= new SpoiltPartialError('ERR_MODEL_FILE_SYSTEM', message, { path: this.path })
+    return this.#spoiltBy
+  }
+
+  async #check(): Promise<void> {
+    if (!(await this.#claim.isOurs(this.#handle))) throw this.#spoilt('was removed, or is another file by now')
+    this.#checkSize()
+  }
+
+  /** Before a write hides what somebody has cut off. */
+  #checkSize(): void {
+    if (this.#spoiltBy) throw this.#spoiltBy
+    const farthest = this.#extents.end
+    // Not by a thread of the pool, which takes fifty times as long: it is done for each write.
+    const { size } = fstatSync(this.#handle.fd)
+    if (size < farthest) throw this.#spoilt(`has ${size} bytes where ${farthest} were written`)
+  }
+
+  /** For the bytes after which none come for a while. */
+  #mapSoon(): void {
+    this.#mapTimer ??= setTimeout(() => {
+      this.#mapTimer = undefined
+      // A partial that is spoilt shows it at the next write, or at the end.
+      this.#writeMap().catch(() => {})
+    }, mapIntervalMs).unref()
+  }
+
+  /** Before each map, a look at whether all is as it was: a map speaks for the bytes to whoever comes next. */
+  async #writeMap(): Promise<void> {
+    this.#stopMapping()
+    this.#mappedAt = performance.now()
+    await this.#check()
+    await this.#claim.writeMap(this.#extents)
+  }
+
+  #stopMapping(): void {
+    clearTimeout(this.#mapTimer)
+    this.#mapTimer = undefined
   }
 
   /** Beside the writes that follow. One at a time. */
@@ -275,51 +265,11 @@ export class PartialFile {
       })
   }
 
-  // One after the other, or an older copy could come out newer on disk. A map that can't be written costs only a resumption.
-  #writeMap(map: FileHandle): Promise<void> {
-    this.#mappedAt = performance.now()
-    const write = async () => {
-      const { copy, offset } = encodeMap(this.#extents, ++this.#sequence)
-      await map.write(copy, 0, copy.length, offset).catch(() => {})
-    }
-    this.#mapping = this.#mapping === undefined ? write() : this.#mapping.then(write)
-    return this.#mapping
-  }
-
-  async #endClaim(): Promise<void> {
-    // In place and of the same length, which is one small write: there is no moment with half a record, and no
-    // second file that a kill could leave behind.
-    const length = Buffer.byteLength(JSON.stringify(this.#record))
-    const text = Buffer.from(JSON.stringify({ ...this.#record, claim: null }).padEnd(length))
-    const handle = await open(recordPath(this.destination, this.#id), 'r+').catch(() => undefined)
-    await handle?.write(text, 0, text.length, 0).catch(() => {})
-    await handle?.close().catch(() => {})
-    this.#closeSoon()
-  }
-
   // Not awaited: an fsync that is still under way holds it up, and an abort must not wait for that.
   #closeSoon(): void {
+    this.#stopMapping()
     this.#hash.close()
-    this.#map?.close().catch(() => {})
     this.#handle.close().catch(() => {})
-  }
-}
-
-function upTo(ranges: readonly Extent[], limit: number): Extent[] {
-  return ranges.map(({ start, end }) => ({ start, end: Math.min(end, limit) }))
-}
-
-async function openMap(destination: string, id: string, extents: Extents): Promise<FileHandle> {
-  const path = mapPath(destination, id)
-  const handle = await onDisk('creating', path, open(path, 'wx'))
-  try {
-    const { copy, offset } = encodeMap(extents, 0)
-    await onDisk('writing', path, handle.write(copy, 0, copy.length, offset))
-    return handle
-  } catch (error) {
-    await handle.close()
-    await removeQuietly(path)
-    throw error
   }
 }
 

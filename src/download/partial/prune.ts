@@ -1,35 +1,31 @@
-// Clears a models folder of what nobody will finish: partials, rejected files and drafts of this package's own.
+// Clears a models folder of what nobody will finish: partials, rejected files and drafts of this package's own. A name alone
+// proves nothing: what does not bear a record of ours that can be read is left alone.
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { type OwnName, ownNameOf, partialPaths } from '../disk/file-names.ts'
 import { onDisk, readSmallJson, removeQuietly } from '../disk/files.ts'
 import { errnoOf } from '../errors.ts'
-import { isClaimed } from './record.ts'
+import { dropLeftover } from './claim.ts'
+import { readRecord } from './record.ts'
+import { isRejection } from './rejected.ts'
 
 export interface Pruned {
   readonly path: string
   readonly bytes: number
 }
 
-// All end in an id of eight hexadecimal digits and what they are. Models, manifests and anybody else's files do not.
-const ours =
-  /^(.+\.[0-9a-f]{8})\.(partial(\.json|\.map|\.manifest)?|rejected(\.json)?)$|^(\..+\.os-mutex(?:-hub)?\.json\.[0-9a-f]{8})$/
-
 /**
- * Removes what has not been touched for `olderThanMs`, by the file system's clock. Never what a living process claims. Returns what is
- * gone.
+ * Removes what has not been touched for `olderThanMs`, by the file system's clock. Never what somebody is writing. Returns what
+ * is gone.
  *
  * @throws {ModelDownloadError} `ERR_MODEL_FILE_SYSTEM` when the folder cannot be listed.
  */
 export async function pruneFolder(folder: string, olderThanMs: number): Promise<Pruned[]> {
-  const names = await onDisk('listing', folder, namesIn(folder))
-  const groups = new Map<string, string[]>()
-  for (const name of names) {
-    const [, group, , , , draft] = ours.exec(name) ?? []
-    const key = group ?? draft
-    if (key !== undefined) groups.set(key, [...(groups.get(key) ?? []), name])
-  }
   const pruned: Pruned[] = []
-  for (const [key, members] of groups) pruned.push(...(await pruneGroup(folder, key, members, olderThanMs)))
+  for (const name of await onDisk('listing', folder, namesIn(folder))) {
+    const own = ownNameOf(name)
+    if (own !== undefined) pruned.push(...(await prune(folder, name, own, olderThanMs)))
+  }
   return pruned
 }
 
@@ -42,29 +38,66 @@ async function namesIn(folder: string): Promise<string[]> {
   }
 }
 
-async function pruneGroup(
-  folder: string,
-  key: string,
-  members: readonly string[],
-  olderThanMs: number,
-): Promise<Pruned[]> {
-  // The record goes last, as everywhere: until then whoever looks can tell what the rest is.
-  const record = `${key}.partial.json`
-  const inOrder = [...members.filter((name) => name !== record), ...members.filter((name) => name === record)]
-  const files = await Promise.all(inOrder.map(async (name) => ({ name, stats: await lookAt(join(folder, name)) })))
-  const newest = Math.max(...files.map(({ stats }) => stats?.mtimeMs ?? 0))
-  // One from the future is new: a clock that was put back must not make it old.
-  if (Date.now() - newest < olderThanMs) return []
-  if (isClaimed(await readSmallJson(join(folder, record)))) return []
-  const pruned: Pruned[] = []
-  for (const { name, stats } of files) {
-    const path = join(folder, name)
-    await removeQuietly(path)
-    if (stats && !(await lookAt(path))) pruned.push({ path, bytes: stats.size })
+async function prune(folder: string, name: string, own: OwnName, olderThanMs: number): Promise<Pruned[]> {
+  const path = join(folder, name)
+  switch (own.kind) {
+    case 'record':
+      return prunePartial(join(folder, own.destination), own.id, olderThanMs)
+    case 'rejected':
+      return (await isRejection(path)) ? removeOld([path], olderThanMs) : []
+    case 'draft': {
+      const { version } = (await readSmallJson(path)) ?? {}
+      return typeof version === 'number' ? removeOld([path], olderThanMs) : []
+    }
+    // These go with their record.
+    case 'partial':
+    case 'lock':
+      return []
   }
-  return pruned
 }
 
-function lookAt(path: string): Promise<{ size: number; mtimeMs: number } | undefined> {
-  return stat(path).catch(() => undefined)
+async function prunePartial(destination: string, id: string, olderThanMs: number): Promise<Pruned[]> {
+  const { data, record } = partialPaths(destination, id)
+  // An empty one is of whoever was killed between making and locking it.
+  if ((await readRecord(record)) === undefined) return []
+  const files = await lookAt([data, record])
+  if (isYoung(files, olderThanMs) || !(await dropLeftover({ destination, id }))) return []
+  return gone(files)
+}
+
+async function removeOld(paths: readonly string[], olderThanMs: number): Promise<Pruned[]> {
+  const files = await lookAt(paths)
+  if (isYoung(files, olderThanMs)) return []
+  for (const path of paths) await removeQuietly(path)
+  return gone(files)
+}
+
+interface File {
+  readonly path: string
+  readonly bytes: number
+  readonly mtimeMs: number
+}
+
+async function lookAt(paths: readonly string[]): Promise<File[]> {
+  const files = await Promise.all(
+    paths.map((path) =>
+      stat(path).then(
+        ({ size, mtimeMs }) => ({ path, bytes: size, mtimeMs }),
+        () => undefined,
+      ),
+    ),
+  )
+  return files.filter((file) => file !== undefined)
+}
+
+/** One from the future is young: a clock that was put back must not make it old. */
+function isYoung(files: readonly File[], olderThanMs: number): boolean {
+  return Date.now() - Math.max(...files.map(({ mtimeMs }) => mtimeMs)) < olderThanMs
+}
+
+async function gone(files: readonly File[]): Promise<Pruned[]> {
+  const left = await lookAt(files.map(({ path }) => path))
+  return files
+    .filter(({ path }) => !left.some((file) => file.path === path))
+    .map(({ path, bytes }) => ({ path, bytes }))
 }

@@ -1,10 +1,19 @@
 // The same bytes at a second path: by a hard link where that can be, else by a copy that shares its blocks or is a real one.
-import { constants } from 'node:fs'
-import { copyFile, link, mkdir, open, stat, utimes } from 'node:fs/promises'
+import { link, mkdir, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { onDisk, randomId, removeQuietly } from '../disk/files.ts'
+import { currentProcess } from '../../mutex/process-identity.ts'
+import { type CopyOptions, copyFileDurably } from '../disk/copy.ts'
+import { onDisk } from '../disk/files.ts'
 import { filePlatform } from '../disk/platform.ts'
-import { errnoOf } from '../errors.ts'
+import { errnoOf, ModelDownloadError } from '../errors.ts'
+import { Claim } from '../partial/claim.ts'
+import { Extents } from '../partial/extents.ts'
+import { type Manifest, noteManifest, readManifest } from './manifest.ts'
+
+export interface MirrorOptions extends CopyOptions {
+  /** Whether a file that is there and is none of ours may be replaced. */
+  readonly replace: boolean
+}
 
 /** Whether `to` is the file at `path`, or a copy that was made of it: of its size and mtime. */
 export async function isMirrored(path: string, to: string): Promise<boolean> {
@@ -16,40 +25,81 @@ export async function isMirrored(path: string, to: string): Promise<boolean> {
 }
 
 /**
- * Puts the published file at `to` as well, in place of what may be there, in one step. Call it under the lock that guards `path`.
+ * Puts the published file at `to` as well, in one step, in place of an older mirror that may be there. Needs no lock: two that
+ * do it at once put the same there.
  *
- * @throws {ModelDownloadError} `ERR_MODEL_FILE_SYSTEM`, `ERR_MODEL_DISK_FULL`
+ * @throws {ModelDownloadError} `ERR_MODEL_NAME_TAKEN`, `ERR_MODEL_FILE_SYSTEM`, `ERR_MODEL_DISK_FULL`; the signal's reason.
  */
-export async function mirror(path: string, to: string, signal: AbortSignal | undefined): Promise<void> {
+export async function mirror(path: string, to: string, options: MirrorOptions): Promise<void> {
   if (await isMirrored(path, to)) return
   const folder = dirname(to)
   await onDisk('creating', folder, mkdir(folder, { recursive: true }))
-  const draft = `${to}.${randomId()}.mirror`
+  const manifest = await readManifest(path)
+  if (!options.replace) await refuseForeign(to, manifest)
+  if (!(await isLinked(path, to))) await putCopy(path, to, manifest, options)
+  const { mtimeMs } = await onDisk('looking at', to, stat(to))
+  // So that the next one knows it for a mirror, and whoever looks for the model there for the model.
+  if (manifest) await noteManifest(to, { ...manifest, mtimeMs })
+  await onDisk('syncing', folder, filePlatform.syncFolder(folder))
+}
+
+async function refuseForeign(to: string, manifest: Manifest | undefined): Promise<void> {
+  const there = await stat(to).catch(() => undefined)
+  if (there === undefined) return
+  if (!there.isFile()) {
+    const message = `${to} is not a file, so no model can be put there; move it away, or give another \`mirrorTo\``
+    throw new ModelDownloadError('ERR_MODEL_FILE_SYSTEM', message, { path: to })
+  }
+  const known = await readManifest(to)
+  if (known !== undefined && known.sourceKey === manifest?.sourceKey) return
+  const whose = known === undefined ? 'no source is known of it' : `it is from ${known.source}`
+  const message =
+    `${to} is there and is no mirror of ${manifest?.source ?? 'this model'}: ${whose}. Nothing was replaced: give another ` +
+    '`mirrorTo`, move that file away, or replace it with `replace: true`'
+  throw new ModelDownloadError('ERR_MODEL_NAME_TAKEN', message, { path: to })
+}
+
+// Another file system, one without hard links, a file that has as many as it may have, or one of another user's. Or there is
+// an older mirror.
+const notLinkable = new Set([
+  'EXDEV',
+  'EPERM',
+  'EACCES',
+  'ENOSYS',
+  'ENOTSUP',
+  'EOPNOTSUPP',
+  'EMLINK',
+  'EINVAL',
+  'EEXIST',
+])
+
+async function isLinked(path: string, to: string): Promise<boolean> {
   try {
-    await onDisk('writing', draft, linkOrCopy(path, draft))
-    await onDisk('publishing', to, filePlatform.replace(draft, to, signal))
-    await onDisk('syncing', folder, filePlatform.syncFolder(folder))
-  } finally {
-    await removeQuietly(draft)
+    await link(path, to)
+    return true
+  } catch (error) {
+    if (notLinkable.has(errnoOf(error) ?? '')) return false
+    return onDisk('writing', to, Promise.reject(error))
   }
 }
 
-// Another file system, one without hard links, a file that has as many as it may have, or one of another user's.
-const notLinkable = new Set(['EXDEV', 'EPERM', 'EACCES', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP', 'EMLINK', 'EINVAL'])
-
-async function linkOrCopy(from: string, to: string): Promise<void> {
+async function putCopy(
+  path: string,
+  to: string,
+  manifest: Manifest | undefined,
+  options: MirrorOptions,
+): Promise<void> {
+  const { bootId } = currentProcess()
+  const record = { version: 1, kind: 'mirror', source: path, sourceKey: manifest?.sourceKey ?? path, bootId } as const
+  const claim = await Claim.create(to, record, new Extents())
+  const draft = claim.paths.data
   try {
-    return await link(from, to)
+    if (!(await isLinked(path, draft))) await onDisk('writing', draft, copyFileDurably(path, draft, options))
+    await onDisk('publishing', to, filePlatform.replace(draft, to, options.signal))
   } catch (error) {
-    if (!notLinkable.has(errnoOf(error) ?? '')) throw error
-  }
-  const { atime, mtime } = await stat(from)
-  await copyFile(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE)
-  await utimes(to, atime, mtime)
-  const handle = await open(to, 'r')
-  try {
-    await filePlatform.syncContent(handle, to)
+    if (options.signal?.aborted) throw options.signal.reason
+    throw error
   } finally {
-    await handle.close()
+    await claim.drop()
   }
 }

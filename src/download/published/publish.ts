@@ -15,49 +15,64 @@ import { onDisk } from '../disk/files.ts'
 import { filePlatform } from '../disk/platform.ts'
 import { errnoOf, ModelDownloadError } from '../errors.ts'
 import type { PartialFile } from '../partial/file.ts'
-import { isResumable } from '../partial/record.ts'
+import { isResumable } from '../partial/leftovers.ts'
 import type { ResolvedSource } from '../source/parse.ts'
-import { dropManifest, type Manifest, readManifest, writeManifest } from './manifest.ts'
+import { dropManifest, isFromFuture, type Manifest, newManifest, readManifest, writeManifest } from './manifest.ts'
 
-/** Publishes `partial`, whose bytes have been found to be right and to have this SHA-256. */
-export async function publish(
-  partial: PartialFile,
-  source: ResolvedSource,
-  sha256: string,
-  signal: AbortSignal | undefined,
-): Promise<Manifest> {
-  const { destination } = partial
-  let closed: { bytes: number; mtimeMs: number }
+/** A partial whose bytes have been found to be right. */
+export interface Checked {
+  readonly partial: PartialFile
+  readonly source: ResolvedSource
+  readonly sha256: string
+  /** See `Manifest.identity`. */
+  readonly isWeak: boolean
+}
+
+/** Held while a file that is there is replaced: whoever is about to load it must not get the one for the other. */
+export type GuardReplacement = (path: string, replace: () => Promise<void>) => Promise<void>
+
+/** Makes the bytes durable, and says what the published file will be. The partial takes no more writes. */
+export async function seal(checked: Checked, signal: AbortSignal | undefined): Promise<Manifest> {
+  const { partial, source, sha256, isWeak } = checked
   try {
     await abortable(partial.sync(), signal)
-    closed = await partial.close()
+    const content = { ...(await partial.close()), sha256 }
+    return { ...newManifest(source, content, partial.identity), ...(isWeak && { identity: 'weak' }) }
   } catch (error) {
     // After a failed fsync the kernel may have dropped the pages and call the next fsync a success.
     if (error instanceof ModelDownloadError) await partial.drop()
     throw error
   }
-  const { bytes, mtimeMs } = closed
-  const manifest: Manifest = {
-    version: 1,
-    bytes,
-    mtimeMs,
-    sha256,
-    source: source.label,
-    sourceKey: source.key,
-    ...(partial.identity.etag !== undefined && { etag: partial.identity.etag }),
-    publishedAt: Date.now(),
-  }
-  await giveName(partial, manifest, signal)
+}
+
+/** Publishes one file, in place of what may be there. */
+export async function publish(
+  checked: Checked,
+  manifest: Manifest,
+  { guard, signal }: { guard: GuardReplacement | undefined; signal: AbortSignal | undefined },
+): Promise<void> {
+  const { partial } = checked
+  const { destination } = partial
+  const isThere = await stat(destination).then(
+    () => true,
+    () => false,
+  )
+  const give = () => giveName(partial, manifest, signal)
+  await (isThere && guard ? guard(destination, give) : give())
   await partial.forgetRecord()
-  await abortable(onDisk('syncing', dirname(destination), filePlatform.syncFolder(dirname(destination))), signal)
-  return manifest
+  await abortable(syncFolder(dirname(destination)), signal)
+}
+
+export function syncFolder(folder: string): Promise<void> {
+  return onDisk('syncing', folder, filePlatform.syncFolder(folder))
 }
 
 /** The partial becomes the published file, or, where another file cannot be replaced, all is left as it was. */
 async function giveName(partial: PartialFile, manifest: Manifest, signal: AbortSignal | undefined): Promise<void> {
   const { destination } = partial
+  if (await isFromFuture(destination)) throw fromFuture(destination)
   const before = await readManifest(destination)
-  await writeManifest(destination, manifest, { temporary: partial.manifestDraft, signal })
+  await writeManifest(destination, manifest, signal)
   try {
     await filePlatform.replace(partial.path, destination, signal)
   } catch (error) {
@@ -65,6 +80,13 @@ async function giveName(partial: PartialFile, manifest: Manifest, signal: AbortS
     await (before ? writeManifest(destination, before).catch(() => {}) : dropManifest(destination))
     throw await whyNotReplaced(partial, error)
   }
+}
+
+function fromFuture(destination: string): ModelDownloadError {
+  const message =
+    `${destination} was published by a later version of os-mutex, which knows more of it than this one does. ` +
+    'Nothing was replaced: update os-mutex here, or move that file away'
+  return new ModelDownloadError('ERR_MODEL_NAME_TAKEN', message, { path: destination })
 }
 
 async function whyNotReplaced({ destination, identity }: PartialFile, cause: unknown): Promise<unknown> {

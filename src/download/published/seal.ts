@@ -2,7 +2,7 @@
 import { stat } from 'node:fs/promises'
 import type { HashOptions } from '../disk/file-hash.ts'
 import { checkGguf } from '../gguf/structure.ts'
-import { readManifest } from './manifest.ts'
+import { readManifest, speaksFor } from './manifest.ts'
 import { type PublishedFile, type PublishedModel, readContent } from './verify.ts'
 
 /** One file. `ino` and `dev` mean something within one process only: they change with mounts and copy-up. */
@@ -77,8 +77,7 @@ async function hasContentOf(
 ): Promise<boolean> {
   if (sha256 === undefined) return (await checkGguf(path)) === undefined
   const manifest = await readManifest(path)
-  const speaks = manifest?.bytes === size && manifest.mtimeMs === mtimeMs
-  if (speaks) return manifest.sha256 === sha256
+  if (manifest && speaksFor(manifest, { size, mtimeMs })) return manifest.sha256 === sha256
   // A file of the user's own has its mtime here (see findLocal), and was hashed a moment ago.
   if (source === path && publishedAt === mtimeMs) return true
   const content = await readContent(path, options)

@@ -6,14 +6,17 @@ import { onDisk } from '../disk/files.ts'
 import { filePlatform } from '../disk/platform.ts'
 import { errnoOf } from '../errors.ts'
 import { whyBadGguf } from '../gguf/structure.ts'
-import type { ResolvedSource } from '../source/parse.ts'
-import { type Manifest, readManifest, satisfies } from './manifest.ts'
+import { type Manifest, readManifest } from './manifest.ts'
 
 /** One file. */
 export interface PublishedFile {
   readonly path: string
   readonly bytes: number
-  readonly sha256: string
+  /**
+   * Absent where nobody has told it: of a file of your own, or one that was there and is used as it is, because its size and
+   * structure are right and there is no more to compare it with.
+   */
+  readonly sha256?: string
   /** Where it came from, without credentials and query. */
   readonly source: string
   readonly etag?: string
@@ -28,10 +31,8 @@ export interface PublishedFile {
 }
 
 /** A model: one file, or all parts of a split one. `path` is the first part's then, which is what llama.cpp wants to be given. */
-export interface PublishedModel extends Omit<PublishedFile, 'sha256'> {
-  /** Not of a split model, see its `parts`, nor of a file of your own without an expected hash. */
-  readonly sha256?: string
-  /** All parts of a split model, in order. The figures of the model are those of all together. */
+export interface PublishedModel extends PublishedFile {
+  /** All parts of a split model, in order. The figures of the model are those of all together; `sha256` has none. */
   readonly parts?: readonly PublishedFile[]
 }
 
@@ -44,35 +45,24 @@ export function asPublished(
   return { path, bytes, sha256, source, ...(etag !== undefined && { etag }), publishedAt, ...call }
 }
 
-/** A split model from its parts. */
-export function asSplit(parts: readonly [PublishedFile, ...PublishedFile[]]): PublishedModel {
-  const [first] = parts
-  const sum = (of: (part: PublishedFile) => number) => parts.reduce((total, part) => total + of(part), 0)
+/** A model from its files. */
+export function asModel(files: readonly [PublishedFile, ...PublishedFile[]]): PublishedModel {
+  const [first] = files
+  if (files.length === 1) return first
+  const sum = (of: (part: PublishedFile) => number) => files.reduce((total, part) => total + of(part), 0)
   return {
     path: first.path,
     bytes: sum(({ bytes }) => bytes),
-    parts,
+    parts: files,
     source: first.source,
-    publishedAt: Math.min(...parts.map(({ publishedAt }) => publishedAt)),
-    cached: parts.every(({ cached }) => cached),
+    publishedAt: Math.min(...files.map(({ publishedAt }) => publishedAt)),
+    cached: files.every(({ cached }) => cached),
     downloadedBytes: sum(({ downloadedBytes }) => downloadedBytes),
     resumedBytes: sum(({ resumedBytes }) => resumedBytes),
   }
 }
 
 export const fromCache = { cached: true, downloadedBytes: 0, resumedBytes: 0 } as const
-
-/**
- * The published file, if it is what `source` asks for: a look at the file and its manifest, without a lock, a request
- * or a hash. `undefined` when it is absent, changed since it was verified (size or mtime), of another hash or size than
- * `source` names, or, where `source` names no hash, from another URL.
- */
-export async function findPublished(destination: string, source: ResolvedSource): Promise<PublishedFile | undefined> {
-  const [stats, manifest] = await Promise.all([stat(destination).catch(() => undefined), readManifest(destination)])
-  if (!stats?.isFile() || !manifest || !satisfies(manifest, source)) return undefined
-  if (stats.size !== manifest.bytes || stats.mtimeMs !== manifest.mtimeMs) return undefined
-  return asPublished(destination, manifest, fromCache)
-}
 
 export type Verification =
   /** The bytes have the manifest's hash. */

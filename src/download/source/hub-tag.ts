@@ -2,6 +2,7 @@
 // that a file that is there is found without asking again.
 import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { draftPath, hubNotePath } from '../disk/file-names.ts'
 import { randomId, readSmallJson, removeQuietly, writeNewDurably } from '../disk/files.ts'
 import { filePlatform } from '../disk/platform.ts'
 import { fittedFileName } from './file-name.ts'
@@ -33,7 +34,7 @@ export async function keepTag(
   signal?: AbortSignal,
 ): Promise<void> {
   const destination = notePath(tag, modelsDirectory)
-  const draft = `${destination}.${randomId()}`
+  const draft = draftPath(destination, randomId())
   const note = JSON.stringify({ version: 1, endpoint: hub, file: path.join('/') })
   try {
     await mkdir(dirname(destination), { recursive: true })
@@ -55,5 +56,5 @@ export function fileInAnswer(text: string): HubPath | undefined {
 
 function notePath({ user, repo, tag }: HubTag, modelsDirectory: string): string {
   const name = hubFileName({ user, repo, revision: 'main', path: [`${repo}.${tag}`] })
-  return join(modelsDirectory, `.${fittedFileName(name)}.os-mutex-hub.json`)
+  return hubNotePath(join(modelsDirectory, fittedFileName(name)))
 }

@@ -1,6 +1,5 @@
-// How long a caller stays patient: the limit runs from the owner's last progress, over all locks that one call waits
-// for.
-import type { OwnerInfo } from '../../mutex/owner-info.ts'
+// How long a caller stays patient: the limit runs from the owner's last progress, over all locks that one call waits for.
+import type { OwnerInfo, OwnerProgress } from '../../mutex/owner-info.ts'
 import { monotonicMs } from '../monotonic-clock.ts'
 
 export interface PatienceOptions {
@@ -24,6 +23,8 @@ export class Patience {
   readonly #extends: boolean
   readonly #beginsAtZero: boolean
   #owner: OwnerInfo | undefined
+  /** How much of the owner's progress has renewed it. */
+  #counted = 0
   #runsFrom = 0
   #lookedAt = 0
   /** Up to the end of the last wait. */
@@ -50,6 +51,7 @@ export class Patience {
     this.#lookedAt = monotonicMs()
     this.#runsFrom = this.#lookedAt - this.#usedMs
     this.#owner = owner
+    this.#counted = owner?.progress?.done ?? 0
   }
 
   /** Takes account of what a look at the owner shows. Returns what is left, in milliseconds. */
@@ -58,9 +60,11 @@ export class Patience {
     // A record that is damaged, or just being written, is no news.
     if (owner?.progress !== undefined) {
       const { done, monotonicMs: reportedAt } = owner.progress
-      // The record may be wrong: whatever it says, progress since the last look was made between that look and now.
-      if (this.#extends && done > this.#before(owner)) {
+      this.#counted = this.#before(owner, done)
+      if (this.#extends && isWorthwhile(done - this.#counted, owner.progress)) {
+        // The record may be wrong: whatever it says, progress since the last look was made between that look and now.
         this.#runsFrom = Math.min(Math.max(reportedAt, this.#lookedAt), now)
+        this.#counted = done
       }
       this.#owner = owner
     }
@@ -72,12 +76,19 @@ export class Patience {
     this.#usedMs = monotonicMs() - this.#runsFrom
   }
 
-  /** From where this owner's progress counts. */
-  #before(owner: OwnerInfo): number {
+  /** From where this owner's progress counts. What falls begins again, with another phase of the work. */
+  #before(owner: OwnerInfo, done: number): number {
     const isSameWork = isSameOwner(owner, this.#owner) && owner.progress?.unit === this.#owner?.progress?.unit
-    const known = isSameWork ? this.#owner?.progress?.done : undefined
-    return known ?? (this.#beginsAtZero ? 0 : (owner.progress?.done ?? 0))
+    if (isSameWork) return Math.min(this.#counted, done)
+    return this.#beginsAtZero ? 0 : done
   }
+}
+
+/** A connection that brings a byte now and then keeps nobody patient. */
+const WORTHWHILE_BYTES = 64 * 1024
+
+function isWorthwhile(gain: number, { done, total, unit }: OwnerProgress): boolean {
+  return gain > 0 && (unit !== 'bytes' || gain >= WORTHWHILE_BYTES || done === total)
 }
 
 /** One acquisition has one `since`: an owner that released and acquired again is a new one. */

@@ -1,11 +1,24 @@
-// Waiting for a mutex for as long as its owner makes progress. The kernel keeps this waiter's place in the queue all
-// the while: one acquire, never a retry.
+// Waiting for a mutex for as long as its owner makes progress. The kernel keeps this waiter's place in the queue all the
+// while: one acquire, never a retry.
 import type { MutexState } from '../../mutex/mutex-core.ts'
 import type { MutexLock } from '../../mutex/mutex-lock.ts'
-import type { NamedMutex } from '../../mutex/named-mutex.ts'
 import type { OwnerInfo } from '../../mutex/owner-info.ts'
 import { notify } from '../../mutex/telemetry.ts'
-import { Patience, type PatienceOptions } from './patience.ts'
+import type { Patience } from './patience.ts'
+
+/** What is waited for. */
+export interface PatientMutex extends Disposable {
+  readonly name: string
+  tryAcquire(options: { readonly purpose: string }): PatientLock | null
+  acquire(options: {
+    readonly purpose: string
+    readonly signal?: AbortSignal
+    readonly onWait?: (owner: OwnerInfo | undefined) => void
+  }): Promise<PatientLock>
+  query(): MutexState
+}
+
+export type PatientLock = Pick<MutexLock, 'abandoned' | 'waitedMs' | 'report' | 'release'>
 
 export interface PatientWait {
   readonly purpose: string
@@ -27,13 +40,12 @@ const LONGEST_INTERVAL_MS = 1000
 /** A longer delay makes `setTimeout` fire at once: https://nodejs.org/api/timers.html#settimeoutcallback-delay-args */
 const LONGEST_TIMER_MS = 2 ** 31 - 1
 
-/** Waits for one mutex. */
-export function acquireWhileProgressing(mutex: NamedMutex, wait: PatientWait & PatienceOptions): Promise<MutexLock> {
-  return acquirePatiently(mutex, new Patience(wait), wait)
-}
-
-/** Waits for one of several mutexes that share one limit. */
-export async function acquirePatiently(mutex: NamedMutex, patience: Patience, wait: PatientWait): Promise<MutexLock> {
+/** Waits for a mutex, of perhaps several that share one limit. */
+export async function acquirePatiently(
+  mutex: PatientMutex,
+  patience: Patience,
+  wait: PatientWait,
+): Promise<PatientLock> {
   const { purpose, signal, timeoutError } = wait
   signal?.throwIfAborted()
   const watch = new Watch(mutex, patience, wait)
@@ -61,7 +73,7 @@ const OUT_OF_PATIENCE = Symbol('out of patience')
 /** The timers of one wait. They end it by `signal`. */
 class Watch {
   lastState: MutexState = { held: true }
-  readonly #mutex: NamedMutex
+  readonly #mutex: PatientMutex
   readonly #patience: Patience
   readonly #wait: PatientWait
   readonly #controller = new AbortController()
@@ -69,7 +81,7 @@ class Watch {
   #lookTimer: NodeJS.Timeout | undefined
   #hasBegun = false
 
-  constructor(mutex: NamedMutex, patience: Patience, wait: PatientWait) {
+  constructor(mutex: PatientMutex, patience: Patience, wait: PatientWait) {
     this.#mutex = mutex
     this.#patience = patience
     this.#wait = wait

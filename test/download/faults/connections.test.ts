@@ -58,10 +58,10 @@ fault(
     times: 1,
   },
 )
-fault('a cut each 40 kB', { guards: 'A3', ends: 'right file', requests: 7 }, { kind: 'cut-each', bytes: 40_000 })
-fault('a cut each 40 kB, Connection: close', { ends: 'right file', requests: 7 }, (scene) => {
+fault('a cut each 70 kB', { guards: 'A3', ends: 'right file', requests: 4 }, { kind: 'cut-each', bytes: 70_000 })
+fault('a cut each 70 kB, Connection: close', { ends: 'right file', requests: 4 }, (scene) => {
   scene.serve(scene.file, { close: true })
-  return { kind: 'cut-each', bytes: 40_000 }
+  return { kind: 'cut-each', bytes: 70_000 }
 })
 fault('a cut each 3 MiB', { guards: 'A3', ends: 'right file', only: 'segmented' }, { kind: 'cut-each', bytes: 3 * MiB })
 fault('Connection: close', { ends: 'right file', requests: 1 }, (scene) => {
@@ -258,7 +258,7 @@ fault(
 
 async function abortSoon(scene: FaultScene, isTime: () => Promise<unknown>) {
   const controller = new AbortController()
-  const download = scene.get({ signal: controller.signal, stallMs: 60_000, retryDelaysMs: [60_000] })
+  const download = scene.get({ signal: controller.signal, bodyTimeoutMs: 60_000, retryDelaysMs: [60_000] })
   await isTime()
   const begun = performance.now()
   controller.abort(scene.reason)

@@ -20,7 +20,6 @@ import { type FaultScene, fault, type RowOptions } from '../../support/faults.ts
 
 const MiB = 1024 * 1024
 const right = { ends: 'right file' } as const
-const segmented = { ...right, only: 'segmented' } as const
 const broken = { ends: 'ERR_MODEL_FILE_SYSTEM' } as const
 
 // What is in the way
@@ -44,19 +43,24 @@ fault('the destination is a link to nothing', { ...right, skip: noLinks() }, asy
   symlinkSync('nowhere', scene.destination)
   return scene.get()
 })
-fault('a login page that another tool has saved as the model', right, async (scene) => {
+fault('a login page that another tool has saved as the model', { ...right, guards: 'B5' }, async (scene) => {
   mkdirSync(scene.models)
   writeFileSync(scene.destination, '<!doctype html><title>Sign in</title>')
-  return scene.get()
+  const end = await scene.get()
+  assert.equal('error' in end && (end.error as { code?: unknown }).code, 'ERR_MODEL_NAME_TAKEN')
+  return scene.get({ replace: true })
 })
 fault(
-  'a file of the right size with zeros inside that another tool has saved',
+  'a file of the right size with zeros inside that another tool has saved, and the hash is known',
   { ...right, guards: 'B5' },
   async (scene) => {
     mkdirSync(scene.models)
     const bytes = readFileSync(scene.file.path).fill(0, scene.file.bytes / 4, scene.file.bytes / 2)
     writeFileSync(scene.destination, bytes)
-    return scene.get()
+    scene.source = { sha256: scene.file.sha256 }
+    const end = await scene.get()
+    assert.equal('error' in end && (end.error as { code?: unknown }).code, 'ERR_MODEL_NAME_TAKEN')
+    return scene.get({ replace: true })
   },
 )
 
@@ -70,7 +74,8 @@ const unlinks = {
   skip: process.platform === 'win32' && 'on Windows a file that is open keeps its name, also when it is deleted',
 } as const
 
-fault('the partial is deleted under way', { ...broken, guards: 'E18', ...unlinks }, (scene) =>
+// It is noticed at once, and begun again, once.
+fault('the partial is deleted under way', { ...right, guards: 'E18', ...unlinks }, (scene) =>
   underWay(scene, () => unlinkSync(scene.partial)),
 )
 /** With the hash known or not: what is hashed while it comes may be changed after that. */
@@ -107,10 +112,7 @@ meddled(
   unlinks,
 )
 fault('the record is deleted under way', { ...right, guards: 'A1' }, (scene) =>
-  underWay(scene, () => unlinkSync(`${scene.partial}.json`)),
-)
-fault('the map is deleted under way', { ...segmented, guards: 'A1', ...unlinks }, (scene) =>
-  underWay(scene, () => unlinkSync(`${scene.partial}.map`)),
+  underWay(scene, () => unlinkSync(`${scene.partial}-record`)),
 )
 fault('the models folder is deleted under way', { ...broken, guards: 'E18', ...unlinks }, (scene) =>
   underWay(scene, () => rmSync(scene.models, { recursive: true })),
@@ -162,9 +164,12 @@ fault(
   afterwards(({ models }) => writeFileSync(join(models, '.model.gguf.os-mutex.json'), '{"version":1,')),
 )
 fault(
-  'the manifest is deleted',
+  'the manifest is deleted, and the hash is known',
   right,
-  afterwards(({ models }) => unlinkSync(join(models, '.model.gguf.os-mutex.json'))),
+  afterwards((scene) => {
+    scene.source = { sha256: scene.file.sha256 }
+    unlinkSync(join(scene.models, '.model.gguf.os-mutex.json'))
+  }),
 )
 fault('the manifest is a folder', broken, async (scene) => {
   const manifest = join(scene.models, '.model.gguf.os-mutex.json')

@@ -1,5 +1,6 @@
 // Rows of the table of faults: what is left of an earlier download. See support/faults.ts.
 import { appendFileSync, readFileSync, statSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs'
+import { editRecord, partialsIn } from '../../support/download-folder.ts'
 import { type FaultScene, fault } from '../../support/faults.ts'
 
 const MiB = 1024 * 1024
@@ -49,9 +50,9 @@ fault('a partial with zeros at its end, and the hash is known', right, async (sc
   truncateSync(partial, size)
   return scene.get()
 })
-const record = (text: string | Buffer) => resumed(({ partial }) => writeFileSync(`${partial}.json`, text))
+const record = (text: string | Buffer) => resumed(({ partial }) => writeFileSync(`${partial}-record`, text))
 // What cannot be read may be somebody's, by a later version of this package: it stays.
-const kept = { ...right, guards: 'B6', strays: /^model\.gguf\.[0-9a-f]{8}\.partial(\.json|\.map)?$/ } as const
+const kept = { ...right, guards: 'B6', strays: /^model\.gguf\.[0-9a-f]{8}\.os-mutex-partial(-record)?$/ } as const
 fault('a record that was emptied', kept, record(''))
 fault('a record that was torn', kept, record('{"version":1,"source":"http'))
 fault(
@@ -62,9 +63,9 @@ fault(
 fault('a record of a later version', kept, record('{"version":2}'))
 fault('a record of 10 MiB', kept, record(' '.repeat(10 * MiB)))
 const edited = (changes: Record<string, unknown>) =>
-  resumed(({ partial }) => {
-    const before = JSON.parse(readFileSync(`${partial}.json`, 'utf8')) as object
-    writeFileSync(`${partial}.json`, JSON.stringify({ ...before, ...changes }))
+  resumed(({ models }) => {
+    const [partial] = partialsIn(models)
+    if (partial) editRecord(partial, changes)
   })
 fault('a record of another ETag', right, edited({ etag: '"another"' }))
 fault('a record of a smaller size', right, edited({ bytes: 1_000 }))
@@ -72,42 +73,33 @@ fault('a record of a negative size', right, edited({ bytes: -1 }))
 fault('a record of an enormous size', right, edited({ bytes: 1e300 }))
 fault('a record of another hash', right, edited({ sha256: 'ab'.repeat(32) }))
 fault('a record of an earlier boot', right, edited({ bootId: 'an-earlier-boot' }))
-fault('a record of one connection, for a partial of several', right, edited({ inSegments: undefined }))
-fault(
-  'a record of several connections, for a partial of one',
-  { ...right, only: 'one piece' },
-  edited({ inSegments: true }),
-)
 
-const map = (change: (map: string) => void) => resumed(({ partial }) => change(`${partial}.map`))
+/** Where the map begins in the record. */
+const mapAt = 4096
+const map = (change: (record: string) => void) => resumed(({ partial }) => change(`${partial}-record`))
 const segmented = { ...right, guards: 'A3', only: 'segmented' } as const
 fault(
   'a map of garbage',
   segmented,
-  map((at) => writeFileSync(at, Buffer.alloc(2048, 7))),
+  map((record) => writeFileSync(record, readFileSync(record).fill(7, mapAt))),
 )
 fault(
   'a map that was emptied',
   segmented,
-  map((at) => truncateSync(at, 0)),
+  map((record) => truncateSync(record, mapAt)),
 )
 fault(
   'a map that was cut',
   segmented,
-  map((at) => truncateSync(at, 1_500)),
-)
-fault(
-  'a map that is gone',
-  segmented,
-  map((at) => unlinkSync(at)),
+  map((record) => truncateSync(record, mapAt + 1_500)),
 )
 fault(
   'a map with one changed byte in each copy',
   segmented,
-  map((at) => {
-    const bytes = readFileSync(at)
-    for (const index of [34, 1058]) if (index < bytes.length) bytes[index] = (bytes[index] ?? 0) ^ 1
-    writeFileSync(at, bytes)
+  map((record) => {
+    const bytes = readFileSync(record)
+    for (const index of [mapAt + 34, mapAt + 1058]) bytes[index] = (bytes[index] ?? 0) ^ 1
+    writeFileSync(record, bytes)
   }),
 )
 fault(

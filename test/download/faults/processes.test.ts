@@ -1,7 +1,7 @@
 // Rows of the table of faults: processes that are killed, stopped or not alone, and clocks that jump. See support/faults.ts.
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
-import { existsSync, mkdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DownloadPhase } from '#download/progress'
@@ -17,8 +17,16 @@ const right = { ends: 'right file' } as const
 const killed = { ...right, guards: 'A1' } as const
 
 function job(scene: FaultScene, more: Partial<FaultJob> = {}): FaultJob {
-  const { connections, retryDelaysMs, stallMs } = scene.options
-  return { source: scene.url, destination: scene.destination, connections, retryDelaysMs, stallMs, ...more }
+  const { connections, retryDelaysMs, headersTimeoutMs = 0, bodyTimeoutMs = 0 } = scene.options
+  return {
+    source: scene.url,
+    destination: scene.destination,
+    connections,
+    retryDelaysMs,
+    headersTimeoutMs,
+    bodyTimeoutMs,
+    ...more,
+  }
 }
 
 async function startProcess(scene: FaultScene): Promise<FaultProcess> {
@@ -211,7 +219,14 @@ fault('two processes at once', { ...right, guards: 'C8', requests: 1 }, async (s
   assert.ok(server.bytesServed(path) <= scene.file.bytes + lost)
   return two
 })
+/** Nor one in the folder: something else has the name of its locks. */
+function withoutFolderLocks({ models }: FaultScene): void {
+  mkdirSync(models, { recursive: true })
+  writeFileSync(join(models, '.locks'), '')
+}
+
 fault('two processes at once, without a lock between them', { ...right, guards: 'C8' }, async (scene) => {
+  withoutFolderLocks(scene)
   const { server, url } = scene
   const { connections = 1 } = scene.options
   server.pause(path, half(scene))
@@ -227,6 +242,7 @@ fault(
   'two processes at once, without a lock, and two versions of the file',
   { ...right, guards: 'C8' },
   async (scene) => {
+    withoutFolderLocks(scene)
     const { server, url } = scene
     const { connections = 1 } = scene.options
     server.pause(path, half(scene))

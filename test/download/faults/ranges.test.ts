@@ -7,7 +7,8 @@ import { fault } from '../../support/faults.ts'
 const whole = { guards: 'A2', ends: 'right file', requests: 3 } as const
 fault(
   'a rest that is the whole file: Range is ignored',
-  { ends: 'right file', requests: 2 },
+  // By If-Range, by If-Match.
+  { ends: 'right file', requests: 3 },
   thenRest({ kind: 'ignore-range' }),
 )
 fault('206 with another range', whole, thenRest({ kind: 'wrong-range' }))

@@ -1,0 +1,58 @@
+// How long a download may go on without getting anywhere: over all its tries, and while one of them stands still.
+import { setMaxListeners } from 'node:events'
+import { worthwhileBytes } from './retry.ts'
+
+const tickMs = 500
+/** A tick that comes later than this came late because the machine slept, and not because of the server. */
+const longestTickMs = 2_000
+
+export class TransferPatience implements Disposable {
+  readonly #limitMs: number
+  readonly #ending = new AbortController()
+  readonly #timer: NodeJS.Timeout
+  readonly signal: AbortSignal
+  #leftMs: number
+  #bytes = 0
+  #tickedAt = performance.now()
+
+  /** `firstMs`: how much of the limit is left now. */
+  constructor(limitMs: number, firstMs: number, signal: AbortSignal | undefined) {
+    this.#limitMs = limitMs
+    this.#leftMs = firstMs
+    this.signal = signal ? AbortSignal.any([signal, this.#ending.signal]) : this.#ending.signal
+    setMaxListeners(0, this.signal)
+    this.#timer = setInterval(() => this.#tick(), tickMs)
+  }
+
+  get limitMs(): number {
+    return this.#limitMs
+  }
+
+  get isOver(): boolean {
+    return this.#leftMs <= 0
+  }
+
+  /** Whether it will be over before so much time has passed. */
+  endsWithin(ms: number): boolean {
+    return this.#leftMs <= ms
+  }
+
+  /** New bytes of the file. */
+  renew(bytes: number): void {
+    this.#bytes += bytes
+    if (this.#bytes < worthwhileBytes) return
+    this.#bytes = 0
+    this.#leftMs = this.#limitMs
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer)
+  }
+
+  #tick(): void {
+    const now = performance.now()
+    this.#leftMs -= Math.min(now - this.#tickedAt, longestTickMs)
+    this.#tickedAt = now
+    if (this.isOver) this.#ending.abort(new Error('no progress'))
+  }
+}

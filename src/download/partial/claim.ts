@@ -1,0 +1,223 @@
+// Who may write a partial: whoever holds the kernel's lock on its record. The lock goes with its process, so a partial
+// whose record can be locked is nobody's, in whatever container, under whatever host name or user its writer ran.
+//
+// Where one kernel does not see every lock (isOneKernel), the lock is needed and is not enough: there a partial is also
+// somebody's until its record bears the boot id of this machine, whose locks this kernel does see, or has not changed for
+// six hours by the file server's own clock.
+//
+// The rules, which hold even where no lock does:
+//
+// - An id is random and never used twice. Its files are made with O_EXCL, and only its owner writes them.
+// - The record comes first and goes last. So data without a record is never ours to judge.
+// - A partial is taken over by a rename of its data to an id of one's own, which only one process can win. The new record,
+//   with a copy of the map, is there before the rename, the old one goes after it:
+//     1  new record made and locked   a kill leaves the old partial, and a record without data
+//     2  data renamed                 the new partial, and a record without data
+//     3  old record removed           the new partial
+// - A record may be removed, or renamed away, between its opening and its locking: after each lock the name is compared
+//   with the locked file (holdFile), also by who has just made it. Until it is locked it is empty, and says nothing.
+// - Before each write of the map and before it publishes, the owner compares the names of record and data with what it has
+//   open. One that slept for six hours on a network file system finds that they are not its own any more, and ends. What
+//   it was writing then may still land in the data: it is of the same version, and belongs where it lands.
+import { closeSync, openSync, writeSync } from 'node:fs'
+import { type FileHandle, open, rm, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { type FileHold, holdFile, isLockMandatory, isOneKernel } from '../../mutex/file-hold.ts'
+import { currentProcess } from '../../mutex/process-identity.ts'
+import { type PartialPaths, partialPaths } from '../disk/file-names.ts'
+import { onDisk, randomId, removeQuietly, serverTime } from '../disk/files.ts'
+import { filePlatform } from '../disk/platform.ts'
+import { encodeMap } from './extent-map.ts'
+import type { Extents } from './extents.ts'
+import { encodeRecord, headBytes, type PartialRecord, readRecord } from './record.ts'
+
+/** How long nothing may have happened to a partial on a network file system before another machine takes it. */
+const stillMs = 6 * 3_600_000
+const mostIds = 10
+
+/** A partial that nobody may be writing. */
+export interface Leftover {
+  readonly destination: string
+  readonly id: string
+  readonly record: PartialRecord
+  readonly extents: Extents
+}
+
+/** The lock of a partial, its record, and the right to write its data. */
+export class Claim {
+  readonly paths: PartialPaths
+  readonly #hold: FileHold
+  readonly #record: FileHandle
+  #sequence = 0
+  #writing: Promise<void> | undefined
+
+  private constructor(paths: PartialPaths, hold: FileHold, record: FileHandle) {
+    this.paths = paths
+    this.#hold = hold
+    this.#record = record
+  }
+
+  /** Claims an id that nobody has, with its record. There is no data yet. */
+  static async create(destination: string, record: PartialRecord, extents: Extents): Promise<Claim> {
+    for (let ids = 1; ; ids++) {
+      const paths = partialPaths(destination, randomId())
+      const hold = await onDisk('creating', paths.record, makeLocked(paths, encodeRecord(record, extents)))
+      if (hold !== undefined) {
+        const handle = await onDisk('opening', paths.record, open(paths.record, 'r+'))
+        return new Claim(paths, hold, handle)
+      }
+      if (ids === mostIds) {
+        await onDisk('locking', paths.record, Promise.reject(new Error('others remove it as soon as it is there')))
+      }
+    }
+  }
+
+  /**
+   * Takes a leftover's data to a claim of one's own. `undefined` if it went to somebody else, may still be somebody's, or
+   * can't be written: then it is removed, where that is possible.
+   */
+  static async take(
+    { destination, id, extents }: Leftover,
+    record: PartialRecord,
+    signal: AbortSignal | undefined,
+  ): Promise<{ claim: Claim; data: FileHandle } | undefined> {
+    const old = partialPaths(destination, id)
+    using hold = await holdLeftover(old)
+    if (hold === undefined) return undefined
+    const data = await open(old.data, 'r+').catch(() => undefined)
+    if (data === undefined) {
+      await removePartial(old)
+      return undefined
+    }
+    const claim = await Claim.create(destination, record, extents).catch(async (error: unknown) => {
+      await data.close()
+      throw error
+    })
+    try {
+      await filePlatform.replace(old.data, claim.paths.data, signal)
+      if (!(await claim.isOurs(data))) throw new Error('somebody else was faster')
+    } catch {
+      await data.close()
+      await claim.drop()
+      return undefined
+    }
+    await removeQuietly(old.record)
+    return { claim, data }
+  }
+
+  /** Whether both names still lead to what is locked and open here. */
+  async isOurs(data: FileHandle): Promise<boolean> {
+    if (!this.#hold.isNamed(this.#lockPath)) return false
+    const [ours, there] = await Promise.all([
+      data.stat({ bigint: true }),
+      stat(this.paths.data, { bigint: true }).catch(() => undefined),
+    ])
+    return there?.ino === ours.ino && there.dev === ours.dev
+  }
+
+  /**
+   * Notes which bytes are there. One after the other, or an older copy could come out newer on disk. A map that can't be
+   * written costs only a resumption.
+   */
+  writeMap(extents: Extents): Promise<void> {
+    const write = async () => {
+      const { copy, offset } = encodeMap(extents, ++this.#sequence)
+      await this.#record.write(copy, 0, copy.length, headBytes + offset).catch(() => {})
+    }
+    this.#writing = this.#writing === undefined ? write() : this.#writing.then(write)
+    return this.#writing
+  }
+
+  /** Lets go of it: from now on anyone may take it. */
+  async release(): Promise<void> {
+    await this.#writing
+    await this.#record.close().catch(() => {})
+    this.#hold.release()
+  }
+
+  /** Removes the record, and the data where it still has this name. Never fails. */
+  async drop(): Promise<void> {
+    await removePartial(this.paths)
+    await this.release()
+  }
+
+  get #lockPath(): string {
+    return isLockMandatory(dirname(this.paths.record)) ? this.paths.lock : this.paths.record
+  }
+}
+
+/** Removes a leftover. False: it may be somebody's, or went to somebody meanwhile. */
+export async function dropLeftover({ destination, id }: Pick<Leftover, 'destination' | 'id'>): Promise<boolean> {
+  const paths = partialPaths(destination, id)
+  using hold = await holdLeftover(paths)
+  if (hold === undefined) return false
+  await removePartial(paths)
+  return true
+}
+
+type Held = Disposable
+
+/** Locks what seems to be nobody's. `undefined`: it is somebody's after all, gone, or nobody can tell. */
+async function holdLeftover(paths: PartialPaths): Promise<Held | undefined> {
+  const folder = dirname(paths.record)
+  let hold: FileHold | 'taken' | 'gone'
+  try {
+    const isSeparate = isLockMandatory(folder)
+    // Its owner may have ended before it had made the lock file.
+    if (isSeparate) makeEmpty(paths.lock)
+    hold = holdFile(isSeparate ? paths.lock : paths.record)
+  } catch {
+    return undefined
+  }
+  if (typeof hold === 'string') return undefined
+  const held = hold
+  if (isOneKernel(folder) || (await isForsaken(paths))) return { [Symbol.dispose]: () => held.release() }
+  held.release()
+  return undefined
+}
+
+/** On a file system that other machines use, too. */
+async function isForsaken({ record, data }: PartialPaths): Promise<boolean> {
+  const found = await readRecord(record)
+  if (typeof found === 'object' && isThisMachine(found.record)) return true
+  const times = await Promise.all([record, data].map((path) => stat(path).catch(() => undefined)))
+  const latest = Math.max(...times.map((stats) => stats?.mtimeMs ?? 0))
+  const now = await serverTime(dirname(record))
+  return now !== undefined && now - latest >= stillMs
+}
+
+/** Windows has no boot id that tells two machines apart. */
+function isThisMachine({ bootId }: PartialRecord): boolean {
+  return process.platform !== 'win32' && bootId === currentProcess().bootId
+}
+
+/** `undefined`: somebody removed it before it was locked. */
+async function makeLocked(paths: PartialPaths, content: Buffer): Promise<FileHold | undefined> {
+  // Without a turn of the event loop between: a kill there would leave an empty file.
+  const descriptor = openSync(paths.record, 'wx')
+  try {
+    const isSeparate = isLockMandatory(dirname(paths.record))
+    if (isSeparate) makeEmpty(paths.lock)
+    const hold = holdFile(isSeparate ? paths.lock : paths.record)
+    if (typeof hold === 'string') return undefined
+    for (let at = 0; at < content.length; ) at += writeSync(descriptor, content, at, undefined, at)
+    return hold
+  } catch (error) {
+    await removePartial(paths)
+    throw error
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
+function makeEmpty(path: string): void {
+  closeSync(openSync(path, 'a'))
+}
+
+/** The record goes last, and its lock after it. */
+async function removePartial({ data, record, lock }: PartialPaths): Promise<void> {
+  // A group's is a folder.
+  await rm(data, { recursive: true, force: true }).catch(() => {})
+  await removeQuietly(record)
+  if (isLockMandatory(dirname(record))) await removeQuietly(lock)
+}
