@@ -1,9 +1,10 @@
 // The gate storm's conductor: processes download and load a few models from a real server, whose files are replaced and whose connections
 // are cut, and are killed and aborted at random moments. The same seed gives the same plan to each place in the crowd.
-import { readdirSync, readlinkSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LlamaModelGate, ModelDownloadError } from 'os-mutex/llama'
+import { decodeRecord } from '../support/download-internals.ts'
 import { GateFolder } from '../support/gate-folder.ts'
 import { GateProcess, type RemoteCall } from '../support/gate-process.ts'
 import { ModelServer } from '../support/model-server.ts'
@@ -282,11 +283,17 @@ export class GateStorm implements Storm<GateStormReport> {
     for (const name of readdirSync(folder)) {
       if (!name.startsWith(basename(model.destination)) || !name.endsWith('.os-mutex-partial')) continue
       try {
-        const bytes = statSync(join(folder, name)).size
+        // By the map: what it does not know yet, a kill costs.
+        const bytes = decodeRecord(readFileSync(join(folder, `${name}-record`)))?.extents.bytes
         const owner = [...this.#crowd].find(
           (child) => !this.#doomed.has(child) && hasOpen(child.pid, join(folder, name)),
         )
-        if (owner !== undefined && bytes === Math.max(pausedAt, start) && bytes < model.plan.bytes)
+        if (
+          owner !== undefined &&
+          bytes !== undefined &&
+          bytes === Math.max(pausedAt, start) &&
+          bytes < model.plan.bytes
+        )
           return { owner, bytes }
       } catch {
         // It was renamed, or is being written.
