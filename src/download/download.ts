@@ -80,6 +80,8 @@ export class Download {
   readonly #remote: RemoteLike
   /** What is published, and may have another version on its server by now. */
   #published: { readonly file: PublishedFile; readonly manifest: Manifest } | undefined
+  /** What `look` has found, and its server was not asked about. */
+  #there: { readonly file: PublishedFile; readonly manifest: Manifest } | undefined
   #partial: PartialFile | undefined
   #fetch: Fetch | undefined
   #first: RemoteFile | undefined
@@ -115,6 +117,7 @@ export class Download {
         // The caller's hash says that it is the right one, whatever the server has.
         if (fetch !== 'always' || this.source.sha256 !== undefined) {
           await dropDebris(this.destination)
+          this.#there = { file, manifest }
           return this.#found(file)
         }
         this.#published = { file, manifest }
@@ -138,6 +141,12 @@ export class Download {
     }
   }
 
+  /** Makes `fetch` ask whether what `look` has found is still the server's version. False: there is nothing to ask about. */
+  askAgain(): boolean {
+    this.#published ??= this.#there
+    return this.#published !== undefined
+  }
+
   /** Its size, as far as that can be told before its first byte is asked for. The answer is the first of `fetch`. */
   async size(): Promise<number | undefined> {
     if (this.#published) return this.#published.manifest.bytes
@@ -156,8 +165,7 @@ export class Download {
 
   /** How many of its bytes an earlier download left. */
   async here(): Promise<number> {
-    const [left] = await this.#resumable()
-    return left?.extents.bytes ?? 0
+    return (await this.#resumable())[0]?.extents.bytes ?? 0
   }
 
   /** Whether the server still has the version that `ready` is of. True also where nothing can tell. */
@@ -283,9 +291,8 @@ export class Download {
     if (!(error instanceof ModelDownloadError)) return error
     const { code, url, status, retryAfterMs, cause } = error
     const path = this.#existing
-    const message =
-      `${error.message}. ${path} is there, but nobody knows of which source: with \`fetch: 'never'\` it is used as it is, ` +
-      'with a `sha256` it is compared'
+    const advice = "with `fetch: 'never'` it is used as it is, with a `sha256` it is compared"
+    const message = `${error.message}. ${path} is there, but nobody knows of which source: ${advice}`
     return new ModelDownloadError(code, message, { url, path, status, retryAfterMs, cause })
   }
 

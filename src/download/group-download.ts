@@ -3,10 +3,20 @@ import { stat } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { Download, type FileOptions, type Ready } from './download.ts'
 import { ModelDownloadError, notHere } from './errors.ts'
+import { findLeftovers } from './partial/leftovers.ts'
 import { makeRoom, sweep } from './partial/room.ts'
 import type { DownloadProgress } from './progress.ts'
 import { NameTakenError } from './published/existing.ts'
-import { findGroup, type NewPart, noteOf, partPaths, publishFolder, readGroup, writeGroup } from './published/group.ts'
+import {
+  findGroup,
+  type GroupNote,
+  type NewPart,
+  noteOf,
+  partPaths,
+  publishFolder,
+  readGroup,
+  writeGroup,
+} from './published/group.ts'
 import { type Manifest, readManifest, writeManifest } from './published/manifest.ts'
 import { publish } from './published/publish.ts'
 import { asPublished, fromCache, type PublishedFile } from './published/verify.ts'
@@ -23,6 +33,8 @@ export class GroupDownload {
   readonly #paths: readonly string[]
   readonly #options: FileOptions
   readonly #downloads: Download[] = []
+  /** A publisher has died, and all that it was about to publish is here. */
+  #isBegun = false
 
   constructor(sources: readonly ResolvedSource[], paths: readonly string[], options: FileOptions) {
     this.#sources = sources
@@ -32,15 +44,19 @@ export class GroupDownload {
 
   async run(): Promise<PublishedFile[]> {
     try {
-      let existing = await this.#begin(this.#options)
-      let there = await this.#look()
-      if (await areMixed(there)) {
-        // Each is right by itself, and nobody knows whether they fit together: that is for the server to say.
-        if (this.#options.fetch === 'never') throw notHere(this.#first, 'its parts are of different versions')
-        existing = await this.#begin({ ...this.#options, fetch: 'always' })
-        there = await this.#look()
+      const existing = await this.#begin()
+      const there: (PublishedFile | undefined)[] = []
+      for (const download of this.#downloads) {
+        const part = await download.look()
+        there.push(part)
+        this.#before += part?.bytes ?? 0
       }
-      if (there.every((file) => file !== undefined)) return await this.#settle(there)
+      this.#before = 0
+      if (there.every((file) => file !== undefined)) {
+        const settled = await this.#settle(there)
+        if (settled) return settled
+        if (this.#options.fetch === 'never') throw notHere(this.#first, 'its parts are of different versions')
+      }
       if (this.#options.fetch === 'never') throw notHere(this.#first)
       this.#refuseUnknown(there)
       await this.#measure(there)
@@ -59,38 +75,44 @@ export class GroupDownload {
   }
 
   /** Where the parts are that are published, if any are. */
-  async #begin(fileOptions: FileOptions): Promise<readonly string[]> {
+  async #begin(): Promise<readonly string[]> {
     const note = await readGroup(this.#first)
     const isUsable = note?.parts.length === this.#paths.length
     const existing = isUsable ? partPaths(this.#first, note) : this.#paths
-    this.#downloads.length = 0
-    // What was about to be published is completed from what is here: by these hashes no server has to be asked.
-    const hashOf = (index: number) =>
-      isUsable && note.isPending ? { sha256: note.parts[index]?.sha256 as string } : {}
+    const isBegun = isUsable && note.isPending === true && (await this.#isAllHere(note))
+    this.#isBegun = isBegun && this.#options.fetch !== 'always'
     for (const [index, source] of this.#sources.entries()) {
       const path = this.#paths[index] as string
-      const options = { ...fileOptions, onProgress: this.#progressOf(index) }
-      this.#downloads.push(new Download({ ...source, ...hashOf(index) }, path, options, existing[index]))
+      const options = { ...this.#options, onProgress: this.#progressOf(index) }
+      // What was about to be published is completed from what is here: by these hashes no server has to be asked.
+      const hash = this.#isBegun ? { sha256: note?.parts[index]?.sha256 as string } : {}
+      this.#downloads.push(new Download({ ...source, ...hash }, path, options, existing[index]))
     }
     return existing
   }
 
-  async #look(): Promise<(PublishedFile | undefined)[]> {
-    const there: (PublishedFile | undefined)[] = []
-    for (const download of this.#downloads) {
-      const part = await download.look()
-      there.push(part)
-      this.#before += part?.bytes ?? 0
+  /** Every part of what was about to be published has its name already, or is here as a whole partial. */
+  async #isAllHere({ parts }: GroupNote): Promise<boolean> {
+    for (const [index, { bytes, sha256 }] of parts.entries()) {
+      const path = this.#paths[index] as string
+      const manifest = await readManifest(path)
+      if (manifest?.sha256 === sha256 && (await isThere(path))) continue
+      const leftovers = await findLeftovers(path).catch(() => [])
+      if (!leftovers.some(({ extents }) => extents.frontier === bytes)) return false
     }
-    this.#before = 0
-    return there
+    return true
   }
 
-  /** All parts are here, and right one by one. If nothing ties them together yet, they are noted as one. */
-  async #settle(files: readonly PublishedFile[]): Promise<PublishedFile[]> {
+  /**
+   * All parts are here, and right one by one. If nothing ties them together yet, they are noted as one. `undefined`: they were
+   * published with different others, so only the server knows whether they are of one version.
+   */
+  async #settle(files: readonly PublishedFile[], isAsked = false): Promise<PublishedFile[] | undefined> {
     const found = await findGroup(this.#first, this.#sources)
     if (found) return found.files
     const manifests = await Promise.all(files.map(({ path }) => readManifest(path)))
+    const groups = new Set(manifests.map((manifest) => manifest?.group).filter((group) => group !== undefined))
+    if (groups.size > 1 && !isAsked) return undefined
     if (manifests.every((manifest) => manifest !== undefined)) await this.#note(files, manifests)
     return [...files]
   }
@@ -153,7 +175,9 @@ export class GroupDownload {
   async #fetchAll(there: readonly (PublishedFile | undefined)[]): Promise<Got[]> {
     const got: Got[] = []
     for (const [index, download] of this.#downloads.entries()) {
-      const part = there[index] ?? (await download.fetch())
+      // What is there may be of an older version than what is fetched beside it.
+      const isSure = this.#isBegun || !download.askAgain()
+      const part = (isSure ? there[index] : undefined) ?? (await download.fetch())
       got.push(part)
       this.#before += 'manifest' in part ? part.manifest.bytes : part.bytes
     }
@@ -169,6 +193,7 @@ export class GroupDownload {
   /** A part that was fetched an hour ago may be of another version than the last one is. Whether there was one. */
   async #fetchChanged(got: Got[]): Promise<boolean> {
     let isChanged = false
+    if (this.#isBegun) return false
     for (const [index, part] of got.entries()) {
       if (!('manifest' in part)) continue
       const download = this.#downloads[index] as Download
@@ -185,7 +210,10 @@ export class GroupDownload {
     const manifests = await Promise.all(
       got.map((part) => ('manifest' in part ? part.manifest : readManifest(part.path))),
     )
-    if (!got.some((part) => 'manifest' in part)) return this.#settle(got as PublishedFile[])
+    if (!got.some((part) => 'manifest' in part)) {
+      const files = got as PublishedFile[]
+      return (await this.#settle(files, true)) ?? files
+    }
     if (!areKnown(manifests)) throw new NameTakenError(this.#first, this.#sources[0] as ResolvedSource, undefined)
     if (await this.#isFlatFree(got, existing)) return this.#publishFlat(got, manifests)
     const parts = got.map((part, index): NewPart => {
@@ -196,6 +224,7 @@ export class GroupDownload {
     const folder = await publishFolder(this.#first, this.#sources[0] as ResolvedSource, parts, signal)
     const note = noteOf(this.#names, manifests, folder)
     await writeGroup(this.#first, note, signal)
+    for (const part of got) if ('manifest' in part) await part.partial.forgetRecord()
     const paths = partPaths(this.#first, note)
     return this.#published(got, manifests, paths)
   }
@@ -241,13 +270,6 @@ export class GroupDownload {
     }
     return files
   }
-}
-
-/** Whether parts that are here were published with others than these. */
-async function areMixed(parts: readonly (PublishedFile | undefined)[]): Promise<boolean> {
-  if (!parts.every((part) => part !== undefined)) return false
-  const manifests = await Promise.all(parts.map(({ path }) => readManifest(path)))
-  return new Set(manifests.map((manifest) => manifest?.group).filter((group) => group !== undefined)).size > 1
 }
 
 function areKnown(manifests: readonly (Manifest | undefined)[]): manifests is readonly Manifest[] {

@@ -9,7 +9,7 @@ import { checkDispatcher } from '../download/http/connections.ts'
 import { Model } from '../download/model.ts'
 import type { DownloadProgress } from '../download/progress.ts'
 import { findLocal } from '../download/published/local-file.ts'
-import { isMirrored, mirror } from '../download/published/mirror.ts'
+import { checkMirror, mirror } from '../download/published/mirror.ts'
 import type { PublishedModel } from '../download/published/verify.ts'
 import type { ModelSource } from '../download/source/parse.ts'
 import { resolveRequest } from '../download/source/resolve.ts'
@@ -226,12 +226,17 @@ function mirrorPaths(count: number, { mirrorTo }: EnsureModelOptions): string[] 
 async function mirrorAll(model: PublishedModel, options: EnsureModelOptions): Promise<void> {
   const { signal, onProgress, replace = false } = options
   const files = model.parts ?? [model]
+  const places = mirrorPaths(files.length, options)
+  const mirrored = files
+    .slice(0, places.length)
+    .map(({ path, bytes }, index) => ({ path, bytes, to: places[index] as string }))
+  // All of a split model, or none.
+  for (const { path, to } of mirrored) await checkMirror(path, to, { replace })
   let before = 0
-  for (const [index, to] of mirrorPaths(files.length, options).entries()) {
-    const { path, bytes } = files[index] as PublishedModel
+  for (const { path, bytes, to } of mirrored) {
     const done = before
     const onBytes = (copied: number) => onProgress?.({ phase: 'copying', done: done + copied, total: model.bytes })
-    if (!(await isMirrored(path, to))) await mirror(path, to, { signal, replace, onBytes })
+    await mirror(path, to, { signal, replace, onBytes })
     before += bytes
   }
 }

@@ -1,9 +1,12 @@
-import { resolve } from 'node:path'
+import { realpath } from 'node:fs/promises'
+import { basename, resolve } from 'node:path'
 import type { Llama, LlamaContext, LlamaModel } from 'node-llama-cpp'
 import { type Pruned, pruneFolder } from '../download/partial/prune.ts'
+import { pruneSuperseded } from '../download/published/superseded.ts'
 import { type PublishedModel, type Verification, verifyPublished } from '../download/published/verify.ts'
 import { partsOf } from '../download/source/file-name.ts'
 import type { ModelSource } from '../download/source/parse.ts'
+import { NamedMutex } from '../mutex/named-mutex.ts'
 import { checkKnown, checkOptions, checkTimeout, invalidArgument, namesOf } from '../mutex/options.ts'
 import { type GetLlamaOptions, getLlama } from './backend.ts'
 import { type CreateContextOptions, createContext } from './create-context.ts'
@@ -11,6 +14,7 @@ import { type EnsureModelOptions, ensureModel } from './ensure-model.ts'
 import { type GateSettings, type LlamaModelGateOptions, resolveSettings } from './gate-options.ts'
 import { LoadCall, type LoadModelOptions, loadModel } from './load-model.ts'
 import { loadEnsured } from './load-source.ts'
+import { modelMutexName } from './mutex-names.ts'
 
 export interface VerifyOptions {
   readonly signal?: AbortSignal
@@ -91,7 +95,8 @@ export class LlamaModelGate {
 
   /**
    * Removes partials that no living process claims, rejected files and forgotten drafts from `modelsDirectory`, where they are older
-   * than `olderThanMs` milliseconds. Default: `3_600_000`, an hour. Returns what is gone.
+   * than `olderThanMs` milliseconds, and versions of split models that were superseded longer ago than that. Default:
+   * `3_600_000`, an hour. Returns what is gone.
    *
    * Rejects with a `ModelDownloadError` (`ERR_MODEL_FILE_SYSTEM`) when the folder cannot be listed, or with a
    * `TypeError` (`ERR_MUTEX_INVALID_ARGUMENT`) for an option that is unknown or wrong.
@@ -101,7 +106,10 @@ export class LlamaModelGate {
     checkKnown(options, PRUNE, 'prune()')
     const { olderThanMs = 3_600_000 } = options
     checkTimeout('olderThanMs', olderThanMs)
-    return pruneFolder(this.#settings.modelsDirectory, olderThanMs)
+    const { modelsDirectory } = this.#settings
+    const pruned = await pruneFolder(modelsDirectory, olderThanMs)
+    const guard = (path: string, remove: () => Promise<void>) => unlessLoading(path, remove, this.#settings)
+    return [...pruned, ...(await pruneSuperseded(modelsDirectory, olderThanMs, guard))]
   }
 
   /**
@@ -178,5 +186,23 @@ export class LlamaModelGate {
    */
   getLlama(options: GetLlamaOptions = {}): Promise<Llama> {
     return getLlama(options, this.#settings)
+  }
+}
+
+/** Runs `remove` unless somebody is loading the model at `path`, and keeps others from beginning with it meanwhile. */
+async function unlessLoading(
+  path: string,
+  remove: () => Promise<void>,
+  { prefix, mutexOptions }: GateSettings,
+): Promise<void> {
+  const real = await realpath(path).catch(() => undefined)
+  if (real === undefined) return
+  using mutex = new NamedMutex(modelMutexName(prefix, real), mutexOptions)
+  const lock = mutex.tryAcquire({ purpose: `remove ${basename(path)}` })
+  if (lock === null) return
+  try {
+    await remove()
+  } finally {
+    lock.release()
   }
 }

@@ -115,7 +115,9 @@ test('a file that was there before us is adopted when its hash is known, by the 
     copyFileSync(file.path, destination)
     const model = await downloadFile({ source, destination })
     assert.equal(model.cached, true, by)
-    assert.equal(server.bytesServed(path), 0)
+    assert.equal(model.downloadedBytes, 0)
+    // Where the server is asked, its answer is cut off: what was on its way by then is lost.
+    if (by === 'caller') assert.equal(server.bytesServed(path), 0)
     // By its size and structure alone it is used, and not vouched for.
     assert.equal(model.sha256, by === 'nobody' ? undefined : file.sha256)
     assert.deepEqual(list(), by === 'nobody' ? ['model.gguf'] : published)

@@ -46,6 +46,11 @@ export function groupPath(destination: string): string {
   return hidden(destination, group)
 }
 
+/** The name of the first part that a group's note of this name is of. */
+export function firstPartOf(name: string): string | undefined {
+  return name.startsWith('.') && name.endsWith(group) ? name.slice(1, -group.length) : undefined
+}
+
 export function hubNotePath(destination: string): string {
   return hidden(destination, hubNote)
 }

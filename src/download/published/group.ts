@@ -16,9 +16,9 @@ import { copyFileDurably } from '../disk/copy.ts'
 import { groupPath } from '../disk/file-names.ts'
 import { onDisk, readSmallJson } from '../disk/files.ts'
 import { filePlatform } from '../disk/platform.ts'
-import { Claim } from '../partial/claim.ts'
+import { Claim, dropLeftover } from '../partial/claim.ts'
 import { Extents } from '../partial/extents.ts'
-import { newRecord } from '../partial/leftovers.ts'
+import { findLeftovers, newRecord } from '../partial/leftovers.ts'
 import type { ResolvedSource } from '../source/parse.ts'
 import { type Manifest, readManifest, satisfies, speaksFor, writeJson, writeManifest } from './manifest.ts'
 import { asPublished, fromCache, type PublishedFile } from './verify.ts'
@@ -127,6 +127,7 @@ export async function publishFolder(
   const id = groupId(parts.map(({ manifest }) => manifest.sha256))
   const folder = folderName(first, id)
   const target = join(dirname(first), folder)
+  for (const leftover of await findLeftovers(target)) await dropLeftover(leftover)
   const claim = await Claim.create(target, newRecord(source, {}, 'group'), new Extents())
   try {
     const draft = claim.paths.data
@@ -134,7 +135,8 @@ export async function publishFolder(
     for (const { name, from, isKept, manifest } of parts) {
       signal?.throwIfAborted()
       const path = join(draft, name)
-      await onDisk('publishing', path, isKept ? linkOrCopy(from, path, signal) : rename(from, path))
+      // The partial keeps its name as well until all is published: should this process die, nothing is fetched again.
+      await onDisk('publishing', path, isKept ? linkOrCopy(from, path, signal) : linkOrRename(from, path))
       const { mtimeMs } = await onDisk('looking at', path, stat(path))
       await writeManifest(path, { ...manifest, mtimeMs, group: id })
     }
@@ -153,12 +155,17 @@ function folderName(first: string, id: string): string {
   return `${stemOf(first)}.${id.slice(0, 8)}`
 }
 
-function isOwnFolder(first: string, folder: string): boolean {
+/** Whether a folder of this name may hold a version of the model. */
+export function isOwnFolder(first: string, folder: string): boolean {
   return folder.startsWith(`${stemOf(first)}.`) && /\.[0-9a-f]{8}$/.test(folder) && folder === basename(folder)
 }
 
 function stemOf(first: string): string {
   return basename(first).replace(/-\d{5}-of-\d{5}\.gguf$/, '')
+}
+
+async function linkOrRename(from: string, to: string): Promise<void> {
+  await link(from, to).catch(() => rename(from, to))
 }
 
 async function linkOrCopy(from: string, to: string, signal: AbortSignal | undefined): Promise<void> {

@@ -35,7 +35,7 @@ export async function mirror(path: string, to: string, options: MirrorOptions): 
   const folder = dirname(to)
   await onDisk('creating', folder, mkdir(folder, { recursive: true }))
   const manifest = await readManifest(path)
-  if (!options.replace) await refuseForeign(to, manifest)
+  await checkMirror(path, to, options)
   if (!(await isLinked(path, to))) await putCopy(path, to, manifest, options)
   const { mtimeMs } = await onDisk('looking at', to, stat(to))
   // So that the next one knows it for a mirror, and whoever looks for the model there for the model.
@@ -43,14 +43,20 @@ export async function mirror(path: string, to: string, options: MirrorOptions): 
   await onDisk('syncing', folder, filePlatform.syncFolder(folder))
 }
 
-async function refuseForeign(to: string, manifest: Manifest | undefined): Promise<void> {
+/**
+ * Whether the file may be put at `to`: there is nothing, or an older mirror of the same source.
+ *
+ * @throws {ModelDownloadError} `ERR_MODEL_NAME_TAKEN`, `ERR_MODEL_FILE_SYSTEM`
+ */
+export async function checkMirror(path: string, to: string, { replace }: MirrorOptions): Promise<void> {
   const there = await stat(to).catch(() => undefined)
   if (there === undefined) return
   if (!there.isFile()) {
     const message = `${to} is not a file, so no model can be put there; move it away, or give another \`mirrorTo\``
     throw new ModelDownloadError('ERR_MODEL_FILE_SYSTEM', message, { path: to })
   }
-  const known = await readManifest(to)
+  if (replace || (await isMirrored(path, to))) return
+  const [manifest, known] = await Promise.all([readManifest(path), readManifest(to)])
   if (known !== undefined && known.sourceKey === manifest?.sourceKey) return
   const whose = known === undefined ? 'no source is known of it' : `it is from ${known.source}`
   const message =

@@ -1,0 +1,260 @@
+// A split model is published as one: nobody gets parts of two versions, whenever he looks and whenever a publisher dies.
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import { test } from 'node:test'
+import { LlamaModelGate, type PublishedModel } from 'os-mutex/llama'
+import { GateProcess } from '../support/gate-process.ts'
+import { clearDownloadVariables, GateScene } from '../support/gate-scene.ts'
+import type { TinyGguf } from '../support/tiny-gguf.ts'
+
+clearDownloadVariables()
+
+const nameOf = (part: number) => `m-0000${part}-of-00003.gguf`
+
+function sha256Of(path: string): string {
+  return createHash('sha256').update(readFileSync(path)).digest('hex')
+}
+
+class Scene implements AsyncDisposable {
+  readonly scene: GateScene
+  /** The parts of each version. The second part is the same in all. */
+  readonly versions: readonly (readonly TinyGguf[])[]
+  readonly url: string
+
+  private constructor(scene: GateScene) {
+    this.scene = scene
+    const common = scene.model()
+    this.versions = [1, 2, 3, 4].map(() => [scene.model(), common, scene.model()])
+    this.url = `${scene.server.origin}/${nameOf(2)}`
+    this.serve(0)
+  }
+
+  static async create(): Promise<Scene> {
+    return new Scene(await GateScene.create())
+  }
+
+  get models(): string {
+    return this.scene.folder.models
+  }
+
+  get names(): string[] {
+    return readdirSync(this.models).sort()
+  }
+
+  get requests(): number {
+    return this.scene.server.log.length
+  }
+
+  serve(version: number): void {
+    for (const [index, { path }] of this.versions[version]?.entries() ?? []) {
+      this.scene.server.serve(`/${nameOf(index + 1)}`, path)
+    }
+  }
+
+  get(fetch: 'always' | 'never' | 'if-missing' = 'if-missing'): Promise<PublishedModel> {
+    return this.scene.gate.ensureModel(this.url, { fetch })
+  }
+
+  /** Of which version all these bytes are. Fails if of none, or of several. */
+  versionOf(hashes: readonly (string | undefined)[]): number {
+    const version = this.versions.findIndex((parts) => parts.every(({ sha256 }, index) => sha256 === hashes[index]))
+    assert.notEqual(version, -1, 'these are parts of several versions')
+    return version
+  }
+
+  /** Of which version the files are that llama.cpp finds by the first one's name. */
+  versionAt({ path }: Pick<PublishedModel, 'path'>): number {
+    return this.versionOf([1, 2, 3].map((part) => sha256Of(path.replace('-00001-', `-0000${part}-`))))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.scene[Symbol.asyncDispose]()
+  }
+}
+
+test('a reader that pauses between parts has one version, whatever is published meanwhile', async () => {
+  await using scene = await Scene.create()
+  assert.equal(scene.versionAt(await scene.get()), 0)
+  for (const [version, pauseAfter] of [
+    [1, 0],
+    [2, 1],
+    [3, 2],
+  ] as const) {
+    const file = await scene.get()
+    const hashes: string[] = []
+    for (const [index, part] of (file.parts ?? []).entries()) {
+      if (index === pauseAfter) {
+        scene.serve(version)
+        assert.equal(scene.versionAt(await scene.get('always')), version)
+      }
+      hashes.push(sha256Of(part.path))
+    }
+    assert.equal(scene.versionOf(hashes), version - 1)
+    assert.deepEqual(
+      file.parts?.map(({ sha256 }) => sha256),
+      hashes,
+    )
+    assert.equal(scene.versionAt(file), version - 1)
+  }
+})
+
+test('the first version lies flat, and a later one in a folder of its own that has the parts which are the same', async () => {
+  await using scene = await Scene.create()
+  const first = await scene.get()
+  const flat = [1, 2, 3].map(nameOf)
+  assert.equal(first.path, join(scene.models, nameOf(1)))
+  assert.deepEqual(
+    scene.names,
+    ['.locks', `.${nameOf(1)}.os-mutex-group.json`, ...flat, ...flat.map((name) => `.${name}.os-mutex.json`)].sort(),
+  )
+  scene.serve(1)
+  const served = scene.scene.server.bytesServed(`/${nameOf(2)}`)
+  const second = await scene.get('always')
+  assert.match(basename(dirname(second.path)), /^m\.[0-9a-f]{8}$/)
+  assert.equal(dirname(dirname(second.path)), scene.models)
+  assert.equal(basename(second.path), nameOf(1))
+  assert.equal(scene.scene.server.bytesServed(`/${nameOf(2)}`), served)
+  const [old, now] = [first, second].map((file) => statSync(file.parts?.[1]?.path ?? '').ino)
+  assert.equal(old, now)
+  assert.deepEqual(await scene.get('never'), { ...second, ...cached(second) })
+  assert.deepEqual(
+    scene.names.filter((name) => name.includes('partial')),
+    [],
+  )
+})
+
+function cached(file: PublishedModel): Partial<PublishedModel> {
+  const zero = { cached: true, downloadedBytes: 0, resumedBytes: 0 }
+  return { ...zero, parts: file.parts?.map((part) => ({ ...part, ...zero })) ?? [] }
+}
+
+test('a part that was lost is not fetched beside parts of an older version', async () => {
+  await using scene = await Scene.create()
+  const first = await scene.get()
+  const lost = first.parts?.[2]?.path ?? ''
+  rmSync(lost)
+  // The same version still: the others are asked about, and stay.
+  const again = await scene.get()
+  assert.equal(scene.versionAt(again), 0)
+  assert.equal(again.downloadedBytes, first.parts?.[2]?.bytes)
+  rmSync(lost)
+  scene.serve(1)
+  assert.equal(scene.versionAt(await scene.get()), 1)
+  assert.equal(scene.versionAt(await scene.get('never')), 1)
+})
+
+test('parts of two versions that lie side by side are not taken for one model', async () => {
+  await using scene = await Scene.create()
+  await scene.get()
+  const of = (name: string) => [name, `.${name}.os-mutex.json`]
+  const elsewhere = join(scene.scene.folder.path, 'elsewhere')
+  scene.serve(1)
+  const other = new LlamaModelGate({ ...scene.scene.folder.options, modelsDirectory: elsewhere })
+  await other.ensureModel(scene.url)
+  for (const name of of(nameOf(3))) renameSync(join(elsewhere, name), join(scene.models, name))
+  for (const note of [true, false]) {
+    if (!note) rmSync(join(scene.models, `.${nameOf(1)}.os-mutex-group.json`))
+    await assert.rejects(scene.get('never'), { code: 'ERR_MODEL_NOT_FOUND' })
+    if (note) continue
+    assert.equal(scene.versionAt(await scene.get()), 1)
+  }
+})
+
+/** A process that gets the model and dies before that step. `false`: it has come to its end. */
+async function diesAt(scene: Scene, step: number, fetch: 'always' | 'if-missing'): Promise<boolean> {
+  const preload = new URL('../support/kill-at-step.js', import.meta.url).href
+  const env = { OS_MUTEX_TEST_KILL_AT: String(step) }
+  await using child = await GateProcess.start(scene.scene.folder.options, env, { execArgv: ['--import', preload] })
+  const call = child.ensureModel(scene.url, { fetch })
+  try {
+    await call.result
+    return false
+  } catch (error) {
+    if ((await child.ended) !== 'SIGKILL') throw error
+    return true
+  }
+}
+
+test('whenever the publisher of a first version dies, the next one completes it, once it has begun without the network', async () => {
+  await using scene = await Scene.create()
+  const { scene: inner } = scene
+  let completedOffline = 0
+  for (let step = 1; ; step++) {
+    for (const name of scene.names.filter((name) => name !== '.locks')) {
+      rmSync(join(scene.models, name), { recursive: true })
+    }
+    if (!(await diesAt(scene, step, 'if-missing'))) {
+      assert.ok(step > 8, `only ${step} steps`)
+      break
+    }
+    // Before it is there as a whole, it is not there.
+    const found = await scene.get('never').catch((error: Error & { code?: string }) => error.code)
+    if (typeof found === 'object') assert.equal(scene.versionAt(found), 0)
+    const isBegun = existsSync(join(scene.models, `.${nameOf(1)}.os-mutex-group.json`))
+    const asked = inner.server.log.length
+    const file = await scene.get()
+    assert.equal(scene.versionAt(file), 0)
+    assert.equal(file.path, join(scene.models, nameOf(1)))
+    if (isBegun) {
+      assert.equal(inner.server.log.length, asked, `asked at step ${step}`)
+      completedOffline++
+    }
+    assert.deepEqual(
+      scene.names.filter((name) => name.includes('partial')),
+      [],
+    )
+  }
+  assert.ok(completedOffline >= 5, `completed ${completedOffline} times`)
+})
+
+test('whenever the publisher of a later version dies, the old one or the new one is there, whole', async () => {
+  await using scene = await Scene.create()
+  await scene.get()
+  let [versions, step] = [new Set<number>(), 1]
+  for (let dies = true; dies; step++) {
+    scene.serve(1)
+    dies = await diesAt(scene, step, 'always')
+    const found = scene.versionAt(await scene.get('never'))
+    versions.add(found)
+    assert.equal(scene.versionAt(await scene.get('always')), 1)
+    assert.deepEqual(
+      scene.names.filter((name) => name.includes('partial')),
+      [],
+    )
+    // Back to the old one, for the next step.
+    scene.serve(0)
+    assert.equal(scene.versionAt(await scene.get('always')), 0)
+  }
+  assert.deepEqual([...versions].sort(), [0, 1])
+  assert.ok(step > 8, `only ${step} steps`)
+})
+
+test('a superseded version is pruned when it is old, and not while somebody loads it or has changed it', async () => {
+  await using scene = await Scene.create()
+  const { gate, folder } = scene.scene
+  const [first, second, third] = [await scene.get(), await next(scene, 1), await next(scene, 2)]
+  assert.deepEqual(await gate.prune(), [])
+  const loading = await folder.mutex('Model', second.path).acquire({ purpose: 'load' })
+  const pruned = await gate.prune({ olderThanMs: 0 })
+  assert.deepEqual(
+    pruned.map(({ path }) => path),
+    first.parts?.map(({ path }) => path),
+  )
+  assert.equal(scene.versionAt(second), 1)
+  loading.release()
+  const own = dirname(second.path)
+  writeFileSync(join(own, 'notes.txt'), 'mine')
+  assert.deepEqual(await gate.prune({ olderThanMs: 0 }), [])
+  rmSync(join(own, 'notes.txt'))
+  assert.equal((await gate.prune({ olderThanMs: 0 })).length, 3)
+  assert.equal(existsSync(own), false)
+  assert.equal(scene.versionAt(await scene.get('never')), 2)
+  assert.deepEqual(scene.names, ['.locks', `.${nameOf(1)}.os-mutex-group.json`, basename(dirname(third.path))].sort())
+})
+
+function next(scene: Scene, version: number): Promise<PublishedModel> {
+  scene.serve(version)
+  return scene.get('always')
+}
