@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { half, thenRest, told } from '../../support/fault-parts.ts'
 import { type FaultScene, fault, path } from '../../support/faults.ts'
+import { http10 } from '../../support/model-server/usual-faults.ts'
 import type { Fault, Part } from '../../support/model-server.ts'
 
 // What is not the model
@@ -200,4 +201,27 @@ fault(
   'a head without end',
   { guards: 'E15', ends: 'ERR_MODEL_NETWORK', stallMs: 250, retryDelaysMs: [], only: 'one piece' },
   { kind: 'endless-head', everyMs: 50 },
+)
+
+// What waits for its fix
+
+for (const encoding of ['', 'aws-chunked', 'none', 'binary', 'utf-8']) {
+  fault(
+    `Content-Encoding: "${encoding}" over plain bytes`,
+    { guards: 'D13', ends: 'right file', requests: 1, served: { headers: { 'content-encoding': encoding } } },
+    (scene) => scene.get(),
+  )
+}
+fault(
+  'HTTP/1.0 without a length, and the hash is known',
+  { guards: 'D13', ends: 'right file', only: 'one piece' },
+  (scene) => {
+    scene.source = { sha256: scene.file.sha256 }
+    return http10()
+  },
+)
+fault(
+  'informational answers without end',
+  { guards: 'E15', ends: 'ERR_MODEL_NETWORK', stallMs: 250, retryDelaysMs: [], only: 'one piece' },
+  { kind: 'endless-informational', everyMs: 50 },
 )

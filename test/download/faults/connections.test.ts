@@ -84,6 +84,12 @@ fault(
   },
   (scene) => scene.get(),
 )
+const slow = (ordinal: number) => ({ bytesPerSecond: ordinal === 3 ? 100_000 : 10 * MiB })
+fault(
+  'one slow connection of four',
+  { guards: 'A3', ends: 'right file', only: 'segmented', server: { connection: slow } },
+  (scene) => scene.get(),
+)
 
 // Stalls
 

@@ -85,6 +85,13 @@ fault(
   { ...resumable, requests: 3, served: { ifRange: 'whole' } },
   cutOnce,
 )
+for (const status of [400, 412, 501]) {
+  fault(
+    `If-Range refused with ${status}, cut once`,
+    { guards: 'A2', ends: 'right file', only: 'one piece', served: { ifRange: { refusedWith: status } } },
+    cutOnce,
+  )
+}
 
 function modifiedPerNode(): Partial<ServedFile> {
   return { etag: null, lastModified: (answer) => new Date(lastModified.getTime() + answer * 1000) }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { status, thenRest } from '../../support/fault-parts.ts'
 import { type FaultScene, fault, path } from '../../support/faults.ts'
-import { busy } from '../../support/model-server/usual-faults.ts'
+import { busy, rateLimited } from '../../support/model-server/usual-faults.ts'
 
 // Statuses
 
@@ -80,4 +80,10 @@ fault('Retry-After: a date in an hour', atOnce, () => status(429, { 'retry-after
 fault('Retry-After: 10^30', atOnce, () => status(503, { 'retry-after': `1${'0'.repeat(30)}` }))
 fault('Retry-After: a date in the year 9999', atOnce, () =>
   status(503, { 'retry-after': 'Fri, 31 Dec 9999 23:59:59 GMT' }),
+)
+
+fault(
+  "the hub's rate limit, which is over in a second: RateLimit",
+  { guards: 'D12', ends: 'right file', requests: 2, only: 'one piece' },
+  () => rateLimited(800),
 )
