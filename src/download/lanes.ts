@@ -182,8 +182,8 @@ export class Lanes {
           .finally(() => writes.delete(writing))
         writes.add(writing)
         if (writes.size >= writesAtOnce) await Promise.race(writes)
-        // Not where the body ends as well: its connection can be used again then.
-        if (lane.start >= lane.end && lane.end !== answer.end) break
+        // Not where the body ends as well: its connection can be used again then. Nor where only its end tells how long it is.
+        if (lane.start >= lane.end && answer.end !== undefined && lane.end !== answer.end) break
       }
       await Promise.all(writes)
       this.#throwFailure()
