@@ -16,7 +16,7 @@ import { isSameVersion, type RemoteIdentity, strengthOf } from './http/identity.
 import type { SpeedLimit } from './http/low-speed.ts'
 import { TransferPatience } from './http/patience.ts'
 import type { RemoteLike } from './http/pieces.ts'
-import { type Ask, type RemoteFile, UnusableRangeError } from './http/remote.ts'
+import { type Ask, type RemoteFile, type Reply, UnusableRangeError } from './http/remote.ts'
 import { Retries } from './http/retry.ts'
 import { Lanes } from './lanes.ts'
 import type { Extent } from './partial/extents.ts'
@@ -211,23 +211,38 @@ export class Fetch {
   ): Promise<RemoteFile | 'unchanged' | undefined> {
     const { identity } = partial
     const range = { start: gap.start, end: gap.end < (identity.bytes ?? 0) ? gap.end : undefined }
-    const ask = { range, conditions: { ...conditions, ...rangeConditions(identity, this.#byMatch) }, signal }
-    const reply = await this.#options.remote.get(ask).catch((error: unknown) => {
+    const reply = await this.#askPart(identity, { range, conditions, signal }).catch((error: unknown) => {
       if (error instanceof UnusableRangeError) return undefined
       throw error
     })
     if (reply === undefined || reply.kind === 'changed') return undefined
     if (reply.kind === 'unchanged') return 'unchanged'
     const { file } = reply
-    const isSame = isSameVersion(identity, file.identity)
-    if (file.offset === 0 && isSame && strengthOf(identity) !== 'sha256' && !this.#byMatch) {
-      file.discard()
-      this.#byMatch = true
-      return this.#ask(partial, gap, conditions, signal)
-    }
-    if (file.offset === 0 || isSame) return file
+    if (file.offset === 0 || isSameVersion(identity, file.identity)) return file
     file.discard()
     return undefined
+  }
+
+  /**
+   * Asks for a part of the version that bytes are kept of: by If-Range, and from a server that has no use for that by
+   * If-Match. `undefined`: it refuses parts, and may still give the whole.
+   */
+  async #askPart(identity: RemoteIdentity, ask: Ask): Promise<Reply | undefined> {
+    const asked = rangeConditions(identity, this.#byMatch)
+    const reply = await this.#options.remote
+      .get({ ...ask, conditions: { ...ask.conditions, ...asked } })
+      .catch((error: unknown) => {
+        if (refusesPart(error)) return undefined
+        throw error
+      })
+    const isWhole = reply?.kind === 'file' && reply.file.offset !== ask.range?.start
+    // If-Range never makes a 412, and is answered by the whole file only where that is another one (RFC 9110, 13.1.5).
+    const isMisread =
+      reply === undefined || reply.kind === 'changed' || (isWhole && isSameVersion(identity, reply.file.identity))
+    if (!('if-range' in asked) || !isMisread) return reply
+    if (reply?.kind === 'file') reply.file.discard()
+    this.#byMatch = true
+    return this.#askPart(identity, ask)
   }
 
   async #fillNew(remote: RemoteFile, patience: TransferPatience): Promise<PartialFile> {
@@ -300,9 +315,8 @@ export class Fetch {
 
   async #openStretch(partial: PartialFile, stretch: Extent, signal: AbortSignal): Promise<RemoteFile> {
     const { identity } = partial
-    const ask: Ask = { range: stretch, conditions: rangeConditions(identity, this.#byMatch), signal }
-    const reply = await this.#options.remote.get(ask)
-    if (reply.kind === 'file') {
+    const reply = await this.#askPart(identity, { range: stretch, signal })
+    if (reply?.kind === 'file') {
       const { file } = reply
       if (file.offset === stretch.start && isSameVersion(identity, file.identity)) {
         this.#noteJoined(identity, file.identity)
@@ -347,6 +361,11 @@ export class Fetch {
     if (bytes !== undefined && wanted !== undefined && bytes !== wanted)
       throw this.#errors.wrongSize(String(bytes), wanted)
   }
+}
+
+/** Whether it is the condition or the range that the server can't cope with, by the status: the file may still be had. */
+function refusesPart(error: unknown): boolean {
+  return error instanceof ModelDownloadError && [400, 405, 501].includes(error.status ?? 0)
 }
 
 /** Reads until so many bytes are there, or all. `body` has them again. */
