@@ -186,11 +186,15 @@ export class Remote {
   }
 
   async *#chunks({ body }: Answer, url: URL, signal: AbortSignal | undefined): AsyncIterable<readonly Buffer[]> {
+    let isEmpty = true
     try {
-      yield* body
+      for await (const chunks of body) {
+        isEmpty = false
+        yield chunks
+      }
     } catch (error) {
-      // The next request finds out anew where the file is.
-      this.#found = undefined
+      // From there nothing comes: the next request asks the source again. Not after each cut: hubs count those requests.
+      if (isEmpty) this.#found = undefined
       throw networkError(error, url, this.#options.limits, signal)
     }
   }
