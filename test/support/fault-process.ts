@@ -102,7 +102,7 @@ export class FaultProcess {
   #signal(signal: NodeJS.Signals): void {
     const { pid = 0 } = this.#child
     if (this.#isGone) return
-    if (this.#isElsewhere) process.kill(startedBy(pid), signal)
+    if (this.#isElsewhere) signalTo(startedBy(pid), signal)
     if (!this.#isElsewhere || signal === 'SIGCONT') this.#child.kill(signal)
   }
 
@@ -122,6 +122,15 @@ export class FaultProcess {
         this.#watchers.add(watcher)
       })
     }
+  }
+}
+
+/** One that has ended with its container is as good: the news of that is on its way. */
+function signalTo(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
   }
 }
 

@@ -8,7 +8,15 @@ import { type TestContext, test } from 'node:test'
 import type { ModelDownloadErrorCode } from '#download/errors'
 import type { DownloadOptions } from '#download/file'
 import { openDownloadFolder, type Payload, published, sha256Of } from './download-folder.ts'
-import { downloadFile, ModelDownloadError, type ModelSource, pruneFolder, resolveSource } from './download-internals.ts'
+import {
+  type DownloadProgress,
+  downloadFile,
+  ModelDownloadError,
+  type ModelSource,
+  pruneFolder,
+  type ResolvedSource,
+  resolveSource,
+} from './download-internals.ts'
 import type { Fault, ModelServer, ModelServerOptions, ServedFile } from './model-server.ts'
 import { until } from './until.ts'
 
@@ -74,6 +82,10 @@ export class FaultScene {
   /** Of the calls under the fault and of the one after it. */
   options: Partial<DownloadOptions>
   source: Partial<Exclude<ModelSource, string>> = {}
+  /** What a source leads to. */
+  resolve: (source: ModelSource) => ResolvedSource = resolveSource
+  /** Progress with more done than there is, or less than before. */
+  readonly impossible: DownloadProgress[] = []
   /** Takes the fault away. */
   readonly mends: (() => unknown)[] = []
   readonly reason = new Error('the row has aborted the download')
@@ -130,8 +142,22 @@ export class FaultScene {
 
   /** A download. Fails when it does not end. */
   async get(options: Partial<DownloadOptions> = {}, source: Partial<Exclude<ModelSource, string>> = {}) {
-    const wanted = resolveSource({ url: this.url, ...this.source, ...source })
-    return ending(downloadFile({ source: wanted, destination: this.destination, ...this.options, ...options }))
+    const wanted = this.resolve({ url: this.url, ...this.source, ...source })
+    const all = { ...this.options, ...options }
+    const onProgress = this.#checked(all.onProgress)
+    return ending(downloadFile({ source: wanted, destination: this.destination, ...all, onProgress }))
+  }
+
+  /** Notes what no progress bar could show. */
+  #checked(listener: DownloadOptions['onProgress']): (progress: DownloadProgress) => void {
+    let last: DownloadProgress | undefined
+    return (progress) => {
+      const { phase, done, total } = progress
+      if (total !== undefined && done > total) this.impossible.push(progress)
+      if (last?.phase === phase && done < last.done) this.impossible.push(progress)
+      last = progress
+      listener?.(progress)
+    }
   }
 
   /** Leaves a partial: of the first half over one connection, of some pieces over several. */
@@ -286,6 +312,7 @@ async function judged(name: string, row: RowOptions, t: TestContext, isSegmented
     // An exception that goes astray does so when sockets close, a turn or two later.
     await new Promise((resolve) => setImmediate(() => setImmediate(resolve)))
     assert.deepEqual(astray, [], 'exceptions that nobody caught')
+    assert.deepEqual(scene.impossible, [], 'progress that can not be')
     tell({ name, guards, ...line })
   } catch (error) {
     tell({ name, guards, ...line, problem: String((error as Error).message ?? error) })

@@ -219,6 +219,19 @@ fault('two processes at once', { ...right, guards: 'C8', requests: 1 }, async (s
   assert.ok(server.bytesServed(path) <= scene.file.bytes + lost)
   return two
 })
+fault('two processes that share the folder alone', { ...right, guards: 'C8', only: 'one piece' }, async (scene) => {
+  const { server, url } = scene
+  server.pause(path, half(scene))
+  const calls = (await gates(scene, [{}, {}])).map((child) => child.ensureModel(url, { connections: 1 }))
+  await server.reached(path, half(scene))
+  await Promise.race(calls.map((call) => call.seenProgress(({ phase }) => phase === 'waiting')))
+  server.resume(path)
+  const [one, two] = await Promise.all(calls.map(({ result }) => remote(result)))
+  assert.ok(one && two)
+  assert.equal(scene.judge(one), 'right file')
+  assert.equal(server.bytesServed(path), scene.file.bytes)
+  return two
+})
 /** Nor one in the folder: something else has the name of its locks. */
 function withoutFolderLocks({ models }: FaultScene): void {
   mkdirSync(models, { recursive: true })
