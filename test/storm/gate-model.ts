@@ -1,6 +1,7 @@
 // A model of the gate storm, and the books on it: what was served, and how much of that the disruptions explain.
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import type { NamedMutex } from 'os-mutex'
 import type { GateFolder } from '../support/gate-folder.ts'
 import type { ModelServer } from '../support/model-server.ts'
 import { makeTinyGguf, type TinyGguf } from '../support/tiny-gguf.ts'
@@ -57,6 +58,8 @@ export class Model {
   readonly url: string
   readonly destination: string
   readonly plan: ModelPlan
+  /** Whose owner is downloading it. */
+  readonly download: NamedMutex
   readonly #server: ModelServer
   readonly #versions: readonly TinyGguf[]
   /** Hashes of those that the server has had. */
@@ -74,6 +77,7 @@ export class Model {
     this.path = `/${name}`
     this.destination = join(folder.models, name)
     this.plan = plan
+    this.download = folder.mutex('Download', this.destination)
     this.#server = server
     this.#versions = Array.from({ length: versionsOfModel }, (_, version) =>
       makeTinyGguf({

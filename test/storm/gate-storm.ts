@@ -1,7 +1,7 @@
 // The gate storm's conductor: processes download and load a few models from a real server, whose files are replaced and whose connections
 // are cut, and are killed and aborted at random moments. The same seed gives the same plan to each place in the crowd.
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { readdirSync, readFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LlamaModelGate, ModelDownloadError } from 'os-mutex/llama'
 import { decodeRecord } from '../support/download-internals.ts'
@@ -276,30 +276,14 @@ export class GateStorm implements Storm<GateStormReport> {
     return child
   }
 
-  /** Who downloads this model and has on the disk all that was sent, if that is so. */
+  /** Who downloads this model and has on the disk, by its map, all that was sent: if that is so. */
   #resting(model: Model, pausedAt: number): Resting | undefined {
-    const folder = this.#folder.models
-    const start = model.starts.at(-1) ?? 0
-    for (const name of readdirSync(folder)) {
-      if (!name.startsWith(basename(model.destination)) || !name.endsWith('.os-mutex-partial')) continue
-      try {
-        // By the map: what it does not know yet, a kill costs.
-        const bytes = decodeRecord(readFileSync(join(folder, `${name}-record`)))?.extents.bytes
-        const owner = [...this.#crowd].find(
-          (child) => !this.#doomed.has(child) && hasOpen(child.pid, join(folder, name)),
-        )
-        if (
-          owner !== undefined &&
-          bytes !== undefined &&
-          bytes === Math.max(pausedAt, start) &&
-          bytes < model.plan.bytes
-        )
-          return { owner, bytes }
-      } catch {
-        // It was renamed, or is being written.
-      }
-    }
-    return undefined
+    const { owner: holder } = model.download.query()
+    const owner = [...this.#crowd].find((child) => child.pid === holder?.pid && !this.#doomed.has(child))
+    if (owner === undefined) return undefined
+    const expected = Math.max(pausedAt, model.starts.at(-1) ?? 0)
+    const isThere = mappedBytes(model.destination).includes(expected)
+    return isThere && expected < model.plan.bytes ? { owner, bytes: expected } : undefined
   }
 
   /** How a call may end: well, by its own abort, by its process's death, or by a server that gives up in the midst of it. */
@@ -342,9 +326,19 @@ export class GateStorm implements Storm<GateStormReport> {
   }
 }
 
-function hasOpen(pid: number, path: string): boolean {
-  const descriptors = `/proc/${pid}/fd`
-  return readdirSync(descriptors).some((name) => readlinkSync(`${descriptors}/${name}`) === path)
+/** How many bytes each partial of a model has, by its map. */
+function mappedBytes(destination: string): number[] {
+  const [folder, name] = [dirname(destination), basename(destination)]
+  return readdirSync(folder)
+    .filter((other) => other.startsWith(`${name}.`) && other.endsWith('.os-mutex-partial-record'))
+    .flatMap((record) => {
+      try {
+        return decodeRecord(readFileSync(join(folder, record)))?.extents.bytes ?? []
+      } catch {
+        // It is gone again.
+        return []
+      }
+    })
 }
 
 /** Whether a call is over, at any moment. */
