@@ -1,5 +1,6 @@
 // One file by one call: all steps of its download, over connections of its own.
 import type { Dispatcher } from 'undici'
+import { allowManyWaits } from '../mutex/options.ts'
 import { Download, type FetchPolicy, type FileOptions } from './download.ts'
 import { openConnections } from './http/connections.ts'
 import type { TimeLimits } from './http/exchange.ts'
@@ -50,6 +51,8 @@ export async function withConnections<T>(
 ): Promise<T> {
   const { signal } = options
   signal?.throwIfAborted()
+  // One signal for many models: each of them waits by it, for an answer, for its next try, for the disk.
+  if (signal) allowManyWaits(signal)
   const limits = {
     headersTimeoutMs: options.headersTimeoutMs ?? defaultLimits.headersTimeoutMs,
     bodyTimeoutMs: options.bodyTimeoutMs ?? defaultLimits.bodyTimeoutMs,

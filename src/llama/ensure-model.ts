@@ -15,7 +15,7 @@ import type { ModelSource } from '../download/source/parse.ts'
 import { resolveRequest } from '../download/source/resolve.ts'
 import { describeOwner } from '../mutex/describe-owner.ts'
 import { NamedMutex } from '../mutex/named-mutex.ts'
-import { checkKnown, checkOptions, checkTimeout, invalidArgument, namesOf } from '../mutex/options.ts'
+import { allowManyWaits, checkKnown, checkOptions, checkTimeout, invalidArgument, namesOf } from '../mutex/options.ts'
 import { folderMutex } from './folder-lock.ts'
 import type { GateSettings } from './gate-options.ts'
 import { HeldLocks } from './held-locks.ts'
@@ -77,6 +77,8 @@ export async function ensureModel(
   checkEnsureOptions(options, settings)
   const { signal, onProgress, keepPartial, connections, dispatcher, replace } = options
   signal?.throwIfAborted()
+  // Copies and hashes wait by it, too.
+  if (signal) allowManyWaits(signal)
   const request = resolveRequest(input, settings.modelsDirectory)
   if (request.kind === 'local') {
     const file = await findLocal(request, { signal })

@@ -6,7 +6,6 @@
 //   undici 7 throws in a socket event, where nobody can catch it: https://github.com/nodejs/undici/issues/5360 (fixed in
 //   undici 8, which Node 20 cannot run). Here it pauses only when the disk is far behind, and never on the last chunk.
 import { type Dispatcher, errors } from 'undici'
-import { allowManyWaits } from '../../mutex/options.ts'
 
 export interface Answer {
   readonly status: number
@@ -35,7 +34,6 @@ const maxWaitingBytes = 4 * 1024 * 1024
 
 /** Sends a GET. Rejects with what the connection throws, or at once with the signal's reason. */
 export function exchange(url: URL, options: ExchangeOptions): Promise<Answer> {
-  if (options.signal) allowManyWaits(options.signal)
   return new Promise((resolve, reject) => {
     const { headers, dispatcher, limits, signal } = options
     const handler = new AnswerHandler(resolve, reject, limits.headersTimeoutMs, signal)
