@@ -1,7 +1,7 @@
 // Rows of the table of faults: bodies and their heads. See support/faults.ts.
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { half, thenRest, told } from '../../support/fault-parts.ts'
+import { half, thenRest, told, underWay } from '../../support/fault-parts.ts'
 import { type FaultScene, fault, path } from '../../support/faults.ts'
 import { http10 } from '../../support/model-server/usual-faults.ts'
 import type { Fault, Part } from '../../support/model-server.ts'
@@ -189,7 +189,9 @@ fault(
   { guards: 'E15', ends: 'ERR_MODEL_SIZE_MISMATCH', only: 'one piece' },
   (scene) => {
     scene.source = { bytes: scene.file.bytes }
-    return { kind: 'endless-body', chunked: true }
+    scene.server.fault(path, { kind: 'endless-body', chunked: true })
+    // What is too much comes by itself.
+    return underWay(scene, () => {}, scene.file.bytes)
   },
 )
 fault(

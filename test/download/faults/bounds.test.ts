@@ -4,7 +4,7 @@ import { readFileSync, statSync, truncateSync, unlinkSync, writeFileSync } from 
 import { dirname, join } from 'node:path'
 import { DiskRoom, noRoom } from '../../support/disk-room.ts'
 import { downloadFile, resolveRequest, resolveSource } from '../../support/download-internals.ts'
-import { half } from '../../support/fault-parts.ts'
+import { half, status } from '../../support/fault-parts.ts'
 import { type FaultScene, fault, path } from '../../support/faults.ts'
 import { Hub } from '../../support/model-server/hub.ts'
 import { trickle } from '../../support/model-server/usual-faults.ts'
@@ -156,14 +156,14 @@ fault(
 // What callers are told, and what they give
 
 fault(
-  'a size that turns out to be wrong: done is never more than total',
-  { guards: 'E20', ends: 'ERR_MODEL_SIZE_MISMATCH', only: 'one piece' },
-  (scene) => {
-    scene.source = { bytes: scene.file.bytes - 5_000 }
-    scene.mends.push(() => {
-      scene.source = {}
-    })
-    return { kind: 'no-length', chunked: true }
+  'a shorter version takes its place under way: done is never more than total',
+  { ...right, guards: 'E20' },
+  async (scene) => {
+    scene.server.fault(path, { kind: 'cut', atByte: half(scene), times: 1 })
+    const download = scene.get({ retryDelaysMs: [500] })
+    await scene.received(half(scene))
+    scene.serve(scene.payload(scene.file.bytes / 4))
+    return download
   },
 )
 fault('many downloads by one signal', { ...right, guards: 'E20' }, async (scene) => {
@@ -172,7 +172,10 @@ fault('many downloads by one signal', { ...right, guards: 'E20' }, async (scene)
   process.on('warning', note)
   scene.t.after(() => process.off('warning', note))
   const { signal } = new AbortController()
-  const { file, url, options } = scene
+  const { file, url } = scene
+  // All of them wait at once.
+  const options = { ...scene.options, retryDelaysMs: [500] }
+  scene.server.fault(path, { ...status(503), times: 24 })
   const others = Array.from({ length: 24 }, (_, index) =>
     downloadFile({
       ...options,
