@@ -204,7 +204,7 @@ export class Remote {
 export class UnusableRangeError extends Error {}
 
 const settledMs = 60_000
-const mostValidatorLength = 1_000
+const mostValidatorLength = 500
 
 function identityOf(answer: Answer, bytes: number | undefined, sha256: string | undefined): RemoteIdentity {
   const etag = validatorOf(answer.header('etag'))

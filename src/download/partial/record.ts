@@ -31,11 +31,15 @@ export const headBytes = 4096
 const recordBytes = headBytes + mapBytes
 const encoder = new TextEncoder()
 
-/** The whole file. Throws where a source's words are absurdly long. */
+/** What is kept of a source's words: a URL may be longer than the record. */
+const mostSourceLength = 400
+
+/** The whole file. */
 export function encodeRecord(record: PartialRecord, extents: Extents): Buffer {
   const file = Buffer.alloc(recordBytes)
-  const head = encoder.encode(`${magic}${JSON.stringify(record)}\n`)
-  if (head.length > headBytes) throw new Error(`what is known of ${record.source} takes more than ${headBytes} bytes`)
+  const source = record.source.slice(0, mostSourceLength)
+  const head = encoder.encode(`${magic}${JSON.stringify({ ...record, source })}\n`)
+  if (head.length > headBytes) throw new Error(`what is known of ${source} takes more than ${headBytes} bytes`)
   file.set(head)
   const { copy, offset } = encodeMap(extents, 0)
   file.set(copy, headBytes + offset)

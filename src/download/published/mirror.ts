@@ -96,7 +96,7 @@ async function putCopy(
   options: MirrorOptions,
 ): Promise<void> {
   const { bootId } = currentProcess()
-  const record = { version: 1, kind: 'mirror', source: path, sourceKey: manifest?.sourceKey ?? path, bootId } as const
+  const record = { version: 1, kind: 'mirror', source: path, sourceKey: manifest?.sourceKey ?? '', bootId } as const
   const claim = await Claim.create(to, record, new Extents())
   const draft = claim.paths.data
   try {

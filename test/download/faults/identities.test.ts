@@ -68,6 +68,14 @@ for (const etag of ['nothing that is quoted', `"${'x'.repeat(5_000)}"`]) {
   }))
 }
 
+fault('a URL of 6,000 characters, cut once', { guards: 'A1', ends: 'right file' }, (scene) => {
+  const long = `/${'long/'.repeat(1_200)}model.gguf`
+  scene.url = scene.serve(scene.file, {}, long)
+  scene.server.fault(long, cutOnce(scene))
+  scene.mends.push(() => scene.server.fault(long, undefined))
+  return scene.get()
+})
+
 const cutOnce = (scene: FaultScene): Fault => ({ kind: 'cut', atByte: half(scene), times: 1 })
 const lastModified = new Date('2024-05-01T12:00:00Z')
 const resumable = { guards: 'A2', ends: 'right file', requests: 2, only: 'one piece' } as const
