@@ -27,6 +27,7 @@ import { currentProcess } from '../../mutex/process-identity.ts'
 import { type PartialPaths, partialPaths } from '../disk/file-names.ts'
 import { onDisk, randomId, removeQuietly, serverTime } from '../disk/files.ts'
 import { filePlatform } from '../disk/platform.ts'
+import { errnoOf } from '../errors.ts'
 import { encodeMap } from './extent-map.ts'
 import type { Extents } from './extents.ts'
 import { encodeRecord, headBytes, type PartialRecord, readRecord } from './record.ts'
@@ -84,7 +85,11 @@ export class Claim {
     const old = partialPaths(destination, id)
     using hold = await holdLeftover(old)
     if (hold === undefined) return undefined
-    const data = await open(old.data, 'r+').catch(() => undefined)
+    const data = await open(old.data, 'r+').catch((error: unknown) => {
+      // Otherwise it would be the room for all of it that is missing here, and not the right to write.
+      if (errnoOf(error) === 'EROFS') return onDisk('opening', old.data, Promise.reject(error))
+      return undefined
+    })
     if (data === undefined) {
       await removePartial(old)
       return undefined
