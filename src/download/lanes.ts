@@ -44,7 +44,7 @@ interface Lane extends Extent {
   /** Where its next byte goes. */
   start: number
   end: number
-  /** Bytes a millisecond, of late; 0 until it is known. */
+  /** Bytes a millisecond, of late; 0 until that of any lane is known. */
   rate: number
   /** What `rate` is measured from. */
   sample: { readonly at: number; readonly received: number }
@@ -123,7 +123,8 @@ export class Lanes {
 
   #start({ start, end }: Extent, answer?: RemoteFile): void {
     const sample = { at: performance.now(), received: 0 }
-    const lane: Lane = { start, end, rate: 0, sample, received: 0, ending: new AbortController() }
+    // Until it is measured it counts as one of the good ones: else the next lane would take all of it.
+    const lane: Lane = { start, end, rate: this.#best, sample, received: 0, ending: new AbortController() }
     this.#running.add(lane)
     const run = this.#drive(lane, answer)
     this.#ends.push(run.catch((error: unknown) => this.#onError(lane, error)))

@@ -187,3 +187,12 @@ test('prune judges only what it knows', async (t) => {
   assert.deepEqual(pruned.map((file) => file.path).sort(), [ours.data, ours.record].sort())
   assert.deepEqual(readdirSync(models).sort(), kept.sort())
 })
+
+test('an empty record, of whoever was killed before he wrote it, goes with the next download', async (t) => {
+  const { server, models, destination, payload, list } = await openDownloadFolder(t)
+  const source = resolveSource(server.serve(path, payload(MiB).path))
+  mkdirSync(models)
+  writeFileSync(partialPaths(destination, '0123abcd').record, '')
+  await downloadFile({ source, destination })
+  assert.deepEqual(list(), ['.model.gguf.os-mutex.json', 'model.gguf'])
+})

@@ -13,22 +13,31 @@ import { type PartialRecord, readRecord } from './record.ts'
 
 /** All partials of a destination, the fullest first. Some may have an owner: only taking them shows it. */
 export async function findLeftovers(destination: string): Promise<Leftover[]> {
-  const folder = dirname(destination)
-  const names = await onDisk('listing', folder, readdir(folder))
   const leftovers: Leftover[] = []
-  for (const name of names) {
+  for (const { id, found } of await recordsOf(destination)) {
+    if (found === 'empty') continue
+    leftovers.push({ destination, id, record: found.record, extents: await present(found, destination, id) })
+  }
+  return leftovers.sort((a, b) => b.extents.bytes - a.extents.bytes)
+}
+
+/** As above, with those whose maker was killed before it wrote what they are. */
+export async function findDebris(destination: string): Promise<Pick<Leftover, 'destination' | 'id'>[]> {
+  return (await recordsOf(destination)).map(({ id }) => ({ destination, id }))
+}
+
+type Found = Exclude<Awaited<ReturnType<typeof readRecord>>, undefined>
+
+async function recordsOf(destination: string): Promise<{ id: string; found: Found }[]> {
+  const folder = dirname(destination)
+  const records: { id: string; found: Found }[] = []
+  for (const name of await onDisk('listing', folder, readdir(folder))) {
     const own = ownNameOf(name)
     if (own?.kind !== 'record' || own.destination !== basename(destination)) continue
     const found = await readRecord(join(folder, name))
-    if (typeof found !== 'object') continue
-    leftovers.push({
-      destination,
-      id: own.id,
-      record: found.record,
-      extents: await present(found, destination, own.id),
-    })
+    if (found !== undefined) records.push({ id: own.id, found })
   }
-  return leftovers.sort((a, b) => b.extents.bytes - a.extents.bytes)
+  return records
 }
 
 /** A partial that somebody has cut has not what its map says; one that is longer than the file is somebody else's. */

@@ -2,7 +2,7 @@
 import { dirname } from 'node:path'
 import { checkFreeSpace } from '../disk/free-space.ts'
 import { dropLeftover } from './claim.ts'
-import { findLeftovers } from './leftovers.ts'
+import { findDebris } from './leftovers.ts'
 import { pruneFolder } from './prune.ts'
 import { dropRejected } from './rejected.ts'
 
@@ -34,7 +34,7 @@ export async function makeRoom(destination: string, bytes: number): Promise<void
  */
 export async function dropDebris(destination: string): Promise<void> {
   await dropRejected(destination)
-  for (const leftover of await findLeftovers(destination).catch(() => [])) await dropLeftover(leftover)
+  for (const debris of await findDebris(destination).catch(() => [])) await dropLeftover(debris)
 }
 
 /** Removes what nobody will finish any more. Never fails: what stays is in nobody's way. */
