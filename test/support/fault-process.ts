@@ -56,7 +56,7 @@ export class FaultProcess {
   /** Resolves when all is imported, so that a job begins at once. By default it runs here; `Container.node()` says how to start it elsewhere. */
   static async start(place: ProcessOptions = {}): Promise<FaultProcess> {
     const stdio = ['ignore' as const, 'inherit' as const, 'inherit' as const, 'ipc' as const]
-    const { execPath = process.execPath, execArgv = [], env } = place
+    const { execPath = process.execPath, execArgv = process.execArgv, env } = place
     const options = { stdio, execPath, execArgv: [...execArgv], ...(env && { env }) }
     const child = new FaultProcess(
       started(() => fork(fileURLToPath(import.meta.url), [asChild], options)),

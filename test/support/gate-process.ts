@@ -115,7 +115,7 @@ export class GateProcess implements AsyncDisposable {
   private constructor(options: LlamaModelGateOptions, environment: NodeJS.ProcessEnv, place: ProcessOptions) {
     const program = fileURLToPath(new URL('./gate-child.js', import.meta.url))
     const env = { ...process.env, ...environment }
-    const { execPath = process.execPath, execArgv = [] } = place
+    const { execPath = process.execPath, execArgv = process.execArgv } = place
     this.#isElsewhere = place.execPath !== undefined
     const how = { serialization: 'advanced' as const, env, execPath, execArgv: [...execArgv] }
     this.#process = started(() => fork(program, [JSON.stringify(options)], how))

@@ -118,7 +118,7 @@ export class Party {
 
   /** `directory`: of the mutexes; '' is the default lock home. */
   static async process(directory: string, options: ProcessOptions): Promise<Party> {
-    const { execPath = process.execPath, execArgv = [], uid, env = process.env } = options
+    const { execPath = process.execPath, execArgv = process.execArgv, uid, env = process.env } = options
     const child = started(() =>
       fork(fileURLToPath(program), [directory], {
         execPath,
