@@ -218,7 +218,7 @@ export class Fetch {
     if (reply === undefined || reply.kind === 'changed') return undefined
     if (reply.kind === 'unchanged') return 'unchanged'
     const { file } = reply
-    if (file.offset === 0 || isSameVersion(identity, file.identity)) return file
+    if (file.offset === 0 || (file.offset === gap.start && isSameVersion(identity, file.identity))) return file
     file.discard()
     return undefined
   }

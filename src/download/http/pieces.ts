@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import type { ResolvedSource } from '../source/parse.ts'
 import type { HttpOptions } from './http.ts'
 import { isSameVersion, isStrong, type RemoteIdentity } from './identity.ts'
-import { type Ask, Remote, type RemoteFile, type Reply } from './remote.ts'
+import { type Ask, Remote, type RemoteFile, type Reply, UnusableRangeError } from './remote.ts'
 
 /** A file on a server, whether in one piece or in several. */
 export interface RemoteLike {
@@ -44,6 +44,11 @@ class Pieces implements RemoteLike {
     const reply = await piece.remote.get({ range, signal: ask.signal })
     if (reply.kind !== 'file') return reply
     const { file } = reply
+    // Without ranges a piece comes from its first byte. What came before would be joined to it at the wrong place.
+    if (file.offset !== range.start) {
+      file.discard()
+      throw new UnusableRangeError()
+    }
     if (!isSameVersion(piece.identity, file.identity) && !isWithoutWords(piece.identity)) {
       file.discard()
       this.#known = undefined
