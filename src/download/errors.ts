@@ -1,4 +1,5 @@
 // Every way in which a model file could not be fetched; `code` is the stable part, the message is for people.
+import { errnoName } from '../mutex/errno.ts'
 import type { OwnerInfo } from '../mutex/owner-info.ts'
 
 export type ModelDownloadErrorCode =
@@ -70,8 +71,10 @@ export function displayUrl(url: URL): string {
 
 /** The system's own code of a failed call, such as `ENOENT`. */
 export function errnoOf(error: unknown): string | undefined {
-  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined
-  return typeof code === 'string' ? code : undefined
+  const { code, errno } = error instanceof Error ? (error as NodeJS.ErrnoException) : {}
+  if (typeof code !== 'string') return undefined
+  // libuv's word for what has no name there: `UNKNOWN`, or `Unknown system error -122`.
+  return /^unknown/i.test(code) && errno !== undefined ? errnoName(-errno) : code
 }
 
 export function invalidSource(message: string): ModelDownloadError {

@@ -16,7 +16,7 @@ import { resolveRequest } from '../download/source/resolve.ts'
 import { describeOwner } from '../mutex/describe-owner.ts'
 import { NamedMutex } from '../mutex/named-mutex.ts'
 import { allowManyWaits, checkKnown, checkOptions, checkTimeout, invalidArgument, namesOf } from '../mutex/options.ts'
-import { folderMutex } from './folder-lock.ts'
+import { takeFolderLock } from './folder-lock.ts'
 import type { GateSettings } from './gate-options.ts'
 import { HeldLocks } from './held-locks.ts'
 import { downloadMutexName, modelMutexName } from './mutex-names.ts'
@@ -75,7 +75,7 @@ export async function ensureModel(
   settings: GateSettings,
 ): Promise<PublishedModel> {
   checkEnsureOptions(options, settings)
-  const { signal, onProgress, keepPartial, connections, dispatcher, replace } = options
+  const { signal, keepPartial, connections, dispatcher, replace } = options
   signal?.throwIfAborted()
   // Copies and hashes wait by it, too.
   if (signal) allowManyWaits(signal)
@@ -94,7 +94,7 @@ export async function ensureModel(
   const model = await Model.of(request, { ...transferOptions, modelsDirectory })
   mirrorPaths(model.count, options)
   const cached = fetch === 'always' ? undefined : await model.find()
-  const file = cached ?? (await ensureRenamed(model, { options, fetch, settings, patienceMs, onProgress }))
+  const file = cached ?? (await ensureRenamed(model, { options, fetch, settings, patienceMs }))
   await mirrorAll(file, options)
   return file
 }
@@ -119,7 +119,6 @@ interface Call {
   readonly fetch: FetchPolicy
   readonly settings: GateSettings
   readonly patienceMs: number
-  readonly onProgress: ((progress: ModelProgress) => void) | undefined
 }
 
 async function ensureRenamed(model: Model, call: Call): Promise<PublishedModel> {
@@ -133,7 +132,7 @@ async function ensureRenamed(model: Model, call: Call): Promise<PublishedModel> 
 }
 
 async function ensureUnderLock(model: Model, call: Call): Promise<PublishedModel> {
-  const { settings, patienceMs, onProgress } = call
+  const { settings, patienceMs, options } = call
   const path = await canonicalPath(model.path)
   const patience = new Patience({ limitMs: patienceMs, extendWhileProgressing: settings.extendWhileProgressing })
   using locks = new HeldLocks({
@@ -142,12 +141,11 @@ async function ensureUnderLock(model: Model, call: Call): Promise<PublishedModel
     purpose: `download ${basename(path)}`,
     work: `download ${model.path}`,
     limitOption: 'downloadTimeoutMs',
-    signal: call.options.signal,
-    onLook: onProgress && reportWaiting(onProgress),
+    signal: options.signal,
+    onLook: options.onProgress && reportWaiting(options.onProgress),
   })
   const machine = await locks.take(downloadMutexName(settings.prefix, path))
-  using folder = folderMutex(path)
-  const inFolder = folder && (await locks.takeOf(folder))
+  const inFolder = await takeFolderLock(path, locks)
   const abandoned = machine.abandoned || inFolder?.abandoned === true
   try {
     return await downloadUnderLock(model, call, locks, {
@@ -163,10 +161,11 @@ async function ensureUnderLock(model: Model, call: Call): Promise<PublishedModel
 /** The previous owner may have published the file while this process waited; if it died, its work is verified again. */
 async function downloadUnderLock(
   model: Model,
-  { fetch, settings, onProgress, options }: Call,
+  { fetch, settings, options }: Call,
   locks: HeldLocks,
   got: { readonly waitedMs: number; readonly abandoned: boolean; readonly patienceMs: number },
 ): Promise<PublishedModel> {
+  const { onProgress, signal } = options
   if (!got.abandoned && fetch !== 'always') {
     const published = await model.find()
     if (published !== undefined) {
@@ -179,7 +178,7 @@ async function downloadUnderLock(
       verifyAgain: got.abandoned,
       // Without a limit for the wait there is the default one for the download.
       ...(got.patienceMs > 0 && { firstPatienceMs: got.patienceMs }),
-      guard: (path, replace) => underLoadLock(path, replace, settings, options.signal),
+      guard: (path, replace) => underLoadLock(path, replace, settings, signal),
       onProgress: (progress) => {
         const { done, total } = progress
         locks.report({ done, unit: 'bytes', ...(total !== undefined && { total }) })

@@ -19,21 +19,47 @@ import {
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { errnoOf } from '../download/errors.ts'
+import { MutexError } from '../mutex/errors.ts'
 import { type FileHold, holdFile, holdNewFile, isOneKernel } from '../mutex/file-hold.ts'
 import { NamedMutex } from '../mutex/named-mutex.ts'
-import type { PatientMutex } from './wait/progressing-wait.ts'
+import type { HeldLocks } from './held-locks.ts'
+import type { PatientLock, PatientMutex } from './wait/progressing-wait.ts'
 
-/** `undefined`: the folder can have no lock, or none that could be relied on. A warning says why, once, unless that is usual. */
-export function folderMutex(destination: string): PatientMutex | undefined {
+/**
+ * Takes the folder's lock for a download of the file. `undefined`: the folder can have none, or none that could be relied on.
+ * A warning says why, once, unless that is usual.
+ */
+export async function takeFolderLock(destination: string, held: HeldLocks): Promise<PatientLock | undefined> {
+  const locks = join(dirname(destination), '.locks')
+  using mutex = folderMutex(destination, locks)
+  if (mutex === undefined) return undefined
+  try {
+    return await held.takeOf(mutex)
+  } catch (error) {
+    if (!isUnusable(error)) throw error
+    warnOnce(locks, notUsable(locks, error.message))
+    return undefined
+  }
+}
+
+/** The system has no lock for that file. Not that somebody has it, nor that the wait is over. */
+function isUnusable(error: unknown): error is Error {
+  if (error instanceof MutexError) return /^ERR_MUTEX_(SYSTEM|LOCK_FILE|ACCESS_DENIED)$/.test(error.code)
+  return error instanceof Error && 'syscall' in error
+}
+
+function notUsable(locks: string, why: string): string {
+  return `${locks} can't be used: ${why.replace(/\.$/, '')}. Downloads exclude only this machine's processes.`
+}
+
+function folderMutex(destination: string, locks: string): PatientMutex | undefined {
   const folder = dirname(destination)
-  const locks = join(folder, '.locks')
   const parent = lstatSync(folder, { throwIfNoEntry: false })
   if (parent === undefined) return undefined
   const path = join(locks, basename(destination))
   const why = prepare(locks, parent) ?? whyNoFile(path, folder)
   if (why !== undefined) {
-    if (why !== 'none')
-      warnOnce(locks, `${locks} can't be used: ${why}. Downloads exclude only this machine's processes.`)
+    if (why !== 'none') warnOnce(locks, notUsable(locks, why))
     return undefined
   }
   if (!isOneKernel(locks)) {
@@ -132,6 +158,7 @@ class HeldFile implements PatientMutex {
 
   tryAcquire(): HeldLock | null {
     const hold = holdNewFile(this.name)
+    if (hold === 'unlockable') throw new MutexError('ERR_MUTEX_SYSTEM', `its file system knows no locks`)
     return typeof hold === 'string' ? null : new HeldLock(hold)
   }
 

@@ -2,25 +2,48 @@
 import { closeSync, openSync, realpathSync } from 'node:fs'
 import { addon, type FileHold, type NativeFailure } from './addon.ts'
 import { mountAbove, readMounts } from './mounts.ts'
+import { platform } from './platform.ts'
 
 export type { FileHold }
 
 /**
- * Locks the file at an absolute path, without waiting. `taken`: somebody has it. `gone`: there is no such file, or its name
- * leads to another one by now. Throws a `NativeFailure`.
+ * - `taken`: somebody has it.
+ * - `gone`: there is no such file, or its name leads to another one by now.
+ * - `unlockable`: the file system knows no locks, or not for this user.
  */
-export function holdFile(path: string): FileHold | 'taken' | 'gone' {
+export type NoHold = 'taken' | 'gone' | 'unlockable'
+
+/** Locks the file at an absolute path, without waiting. Throws what the system says, with its `code`. */
+export function holdFile(path: string): FileHold | NoHold {
   try {
     return new addon.FileHold(path)
   } catch (error) {
-    const kind: string = (error as NativeFailure).kind
-    if (kind === 'taken' || kind === 'gone') return kind
-    throw error
+    const failure = error as Omit<NativeFailure, 'kind'> & { readonly kind: string }
+    if (failure.kind === 'taken' || failure.kind === 'gone') return failure.kind
+    const code = platform.errorName(failure.errno)
+    if (isLockCall(failure.syscall) && unlockable.has(code)) return 'unlockable'
+    throw Object.assign(failure, { code })
   }
 }
 
+function isLockCall(syscall: string): boolean {
+  return syscall === 'flock' || syscall === 'LockFileEx'
+}
+
+// EBADF: NFS, of a file that may not be written. Of Win32: ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED.
+const unlockable = new Set([
+  'ENOLCK',
+  'ENOSYS',
+  'ENOTSUP',
+  'EOPNOTSUPP',
+  'EINVAL',
+  'EBADF',
+  'Win32 error 1',
+  'Win32 error 50',
+])
+
 /** The same, of a file that is made where it is missing. */
-export function holdNewFile(path: string): FileHold | 'taken' | 'gone' {
+export function holdNewFile(path: string): FileHold | NoHold {
   closeSync(openSync(path, 'a'))
   return holdFile(path)
 }

@@ -1,8 +1,8 @@
 // Linux and macOS: a mutex is a file, and its failures are errno values.
 import os from 'node:os'
 import path from 'node:path'
-import { getSystemErrorName } from 'node:util'
 import { addon, type NativeFailure } from './addon.ts'
+import { errnoName } from './errno.ts'
 import { MutexAccessError, MutexError } from './errors.ts'
 import { encodeMutexName, FILE_PREFIX, type ParsedName } from './mutex-name.ts'
 import type { LockHome, MutexLocation, MutexPlatform } from './mutex-platform.ts'
@@ -40,10 +40,6 @@ function explain(what: string, failure: NativeFailure): MutexError {
     case 'system':
       return fromErrno(what, failure)
   }
-}
-
-function errnoName(errno: number): string {
-  return errno === 0 ? 'OK' : getSystemErrorName(-errno)
 }
 
 function fromErrno(what: string, failure: NativeFailure): MutexError {

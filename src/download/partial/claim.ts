@@ -3,7 +3,7 @@
 //
 // Where one kernel does not see every lock (isOneKernel), the lock is needed and is not enough: there a partial is also
 // somebody's until its record bears the boot id of this machine, whose locks this kernel does see, or has not changed for
-// six hours by the file server's own clock.
+// six hours by the file server's own clock. Where there are no locks at all, six hours are all there is.
 //
 // The rules, which hold even where no lock does:
 //
@@ -19,10 +19,17 @@
 // - Before each write of the map and before it publishes, the owner compares the names of record and data with what it has
 //   open. One that slept for six hours on a network file system finds that they are not its own any more, and ends. What
 //   it was writing then may still land in the data: it is of the same version, and belongs where it lands.
-import { closeSync, openSync, writeSync } from 'node:fs'
+import { closeSync, openSync, statSync, writeSync } from 'node:fs'
 import { type FileHandle, open, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { type FileHold, holdFile, isLockMandatory, isOneKernel } from '../../mutex/file-hold.ts'
+import {
+  type FileHold,
+  holdFile,
+  holdNewFile,
+  isLockMandatory,
+  isOneKernel,
+  type NoHold,
+} from '../../mutex/file-hold.ts'
 import { currentProcess } from '../../mutex/process-identity.ts'
 import { type PartialPaths, partialPaths } from '../disk/file-names.ts'
 import { onDisk, randomId, removeQuietly, serverTime } from '../disk/files.ts'
@@ -47,12 +54,12 @@ export interface Leftover {
 /** The lock of a partial, its record, and the right to write its data. */
 export class Claim {
   readonly paths: PartialPaths
-  readonly #hold: FileHold
+  readonly #hold: OwnHold
   readonly #record: FileHandle
   #sequence = 0
   #writing: Promise<void> | undefined
 
-  private constructor(paths: PartialPaths, hold: FileHold, record: FileHandle) {
+  private constructor(paths: PartialPaths, hold: OwnHold, record: FileHandle) {
     this.paths = paths
     this.#hold = hold
     this.#record = record
@@ -64,8 +71,13 @@ export class Claim {
       const paths = partialPaths(destination, randomId())
       const hold = await onDisk('creating', paths.record, makeLocked(paths, encodeRecord(record, extents)))
       if (hold !== undefined) {
-        const handle = await onDisk('opening', paths.record, open(paths.record, 'r+'))
-        return new Claim(paths, hold, handle)
+        try {
+          return new Claim(paths, hold, await onDisk('opening', paths.record, open(paths.record, 'r+')))
+        } catch (error) {
+          await removePartial(paths)
+          hold.release()
+          throw error
+        }
       }
       if (ids === mostIds) {
         await onDisk('locking', paths.record, Promise.reject(new Error('others remove it as soon as it is there')))
@@ -106,13 +118,13 @@ export class Claim {
       await claim.drop()
       return undefined
     }
-    await removeQuietly(old.record)
+    await removePartial(old)
     return { claim, data }
   }
 
   /** Whether both names still lead to what is locked and open here. */
   async isOurs(data: FileHandle): Promise<boolean> {
-    if (!this.#hold.isNamed(this.#lockPath)) return false
+    if (!this.#hold.isNamed()) return false
     const [ours, there] = await Promise.all([
       data.stat({ bigint: true }),
       stat(this.paths.data, { bigint: true }).catch(() => undefined),
@@ -145,10 +157,6 @@ export class Claim {
     await removePartial(this.paths)
     await this.release()
   }
-
-  get #lockPath(): string {
-    return isLockMandatory(dirname(this.paths.record)) ? this.paths.lock : this.paths.record
-  }
 }
 
 /** Removes a leftover. False: it may be somebody's, or went to somebody meanwhile. */
@@ -160,69 +168,90 @@ export async function dropLeftover({ destination, id }: Pick<Leftover, 'destinat
   return true
 }
 
-type Held = Disposable
-
 /** Locks what seems to be nobody's. `undefined`: it is somebody's after all, gone, or nobody can tell. */
-async function holdLeftover(paths: PartialPaths): Promise<Held | undefined> {
-  const folder = dirname(paths.record)
-  let hold: FileHold | 'taken' | 'gone'
+async function holdLeftover(paths: PartialPaths): Promise<Disposable | undefined> {
+  const lockPath = lockPathOf(paths)
+  let hold: FileHold | NoHold
   try {
-    const isSeparate = isLockMandatory(folder)
     // Its owner may have ended before it had made the lock file.
-    if (isSeparate) makeEmpty(paths.lock)
-    hold = holdFile(isSeparate ? paths.lock : paths.record)
+    hold = lockPath === paths.lock ? holdNewFile(lockPath) : holdFile(lockPath)
   } catch {
     return undefined
   }
-  if (typeof hold === 'string') return undefined
+  if (hold === 'taken' || hold === 'gone') return undefined
+  if (hold === 'unlockable') return (await isStill(paths)) ? { [Symbol.dispose]: () => {} } : undefined
   const held = hold
-  if (isOneKernel(folder) || (await isForsaken(paths))) return { [Symbol.dispose]: () => held.release() }
+  const isFree = isOneKernel(dirname(lockPath)) || (await isOfThisMachine(paths)) || (await isStill(paths))
+  if (isFree) return { [Symbol.dispose]: () => held.release() }
   held.release()
   return undefined
 }
 
-/** On a file system that other machines use, too. */
-async function isForsaken({ record, data }: PartialPaths): Promise<boolean> {
+/** Its owner was on this machine, whose kernel has just said that he is gone. Windows has no boot id that tells two apart. */
+async function isOfThisMachine({ record }: PartialPaths): Promise<boolean> {
+  if (process.platform === 'win32') return false
   const found = await readRecord(record)
-  if (typeof found === 'object' && isThisMachine(found.record)) return true
+  return typeof found === 'object' && found.record.bootId === currentProcess().bootId
+}
+
+async function isStill({ record, data }: PartialPaths): Promise<boolean> {
   const times = await Promise.all([record, data].map((path) => stat(path).catch(() => undefined)))
   const latest = Math.max(...times.map((stats) => stats?.mtimeMs ?? 0))
   const now = await serverTime(dirname(record))
   return now !== undefined && now - latest >= stillMs
 }
 
-/** Windows has no boot id that tells two machines apart. */
-function isThisMachine({ bootId }: PartialRecord): boolean {
-  return process.platform !== 'win32' && bootId === currentProcess().bootId
+/** What its owner has of a record: that it is this file, and, where the file system has any, its lock. */
+interface OwnHold {
+  isNamed(): boolean
+  release(): void
 }
 
 /** `undefined`: somebody removed it before it was locked. */
-async function makeLocked(paths: PartialPaths, content: Buffer): Promise<FileHold | undefined> {
+async function makeLocked(paths: PartialPaths, content: Buffer): Promise<OwnHold | undefined> {
   // Without a turn of the event loop between: a kill there would leave an empty file.
   const descriptor = openSync(paths.record, 'wx')
+  let hold: OwnHold | undefined
   try {
-    const isSeparate = isLockMandatory(dirname(paths.record))
-    if (isSeparate) makeEmpty(paths.lock)
-    const hold = holdFile(isSeparate ? paths.lock : paths.record)
-    if (typeof hold === 'string') return undefined
-    for (let at = 0; at < content.length; ) at += writeSync(descriptor, content, at, undefined, at)
+    hold = lockOwn(paths)
+    for (let at = 0; hold && at < content.length; ) at += writeSync(descriptor, content, at, undefined, at)
     return hold
   } catch (error) {
     await removePartial(paths)
+    hold?.release()
     throw error
   } finally {
     closeSync(descriptor)
   }
 }
 
-function makeEmpty(path: string): void {
-  closeSync(openSync(path, 'a'))
+function lockOwn(paths: PartialPaths): OwnHold | undefined {
+  const lockPath = lockPathOf(paths)
+  const hold = lockPath === paths.lock ? holdNewFile(lockPath) : holdFile(lockPath)
+  if (hold === 'unlockable') return unlocked(lockPath)
+  if (typeof hold === 'string') return undefined
+  return { isNamed: () => hold.isNamed(lockPath), release: () => hold.release() }
+}
+
+/** Without a lock there is the name to be watched. */
+function unlocked(path: string): OwnHold {
+  const ours = statSync(path, { bigint: true })
+  const isNamed = () => {
+    const there = statSync(path, { bigint: true, throwIfNoEntry: false })
+    return there?.ino === ours.ino && there.dev === ours.dev
+  }
+  return { isNamed, release: () => {} }
+}
+
+/** A file of its own, where a lock on the record would keep others from reading it. */
+function lockPathOf({ record, lock }: PartialPaths): string {
+  return isLockMandatory(dirname(record)) ? lock : record
 }
 
 /** The record goes last, and its lock after it. */
-async function removePartial({ data, record, lock }: PartialPaths): Promise<void> {
+async function removePartial(paths: PartialPaths): Promise<void> {
   // A group's is a folder.
-  await rm(data, { recursive: true, force: true }).catch(() => {})
-  await removeQuietly(record)
-  if (isLockMandatory(dirname(record))) await removeQuietly(lock)
+  await rm(paths.data, { recursive: true, force: true }).catch(() => {})
+  await removeQuietly(paths.record)
+  if (lockPathOf(paths) === paths.lock) await removeQuietly(paths.lock)
 }

@@ -59,6 +59,13 @@ export function compileWithoutUnwinder(folder: string): string {
   return output
 }
 
+/** A library for LD_PRELOAD: a file system that is poor below the folders that environment variables name. */
+export function compilePoorDisk(folder: string): string {
+  const output = join(folder, 'poor-disk.so')
+  compile(['-std=c++17', '-shared', '-fPIC', '-o', output, join(support, 'poor_disk.cc'), '-ldl'], folder)
+  return output
+}
+
 /** What the scenario prints. Rejects with what went wrong. */
 export async function runScenario(program: string, scenario: string, file: string): Promise<string> {
   try {
