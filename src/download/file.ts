@@ -1,4 +1,5 @@
 // One file by one call: all steps of its download, over connections of its own.
+import { dirname } from 'node:path'
 import type { Dispatcher } from 'undici'
 import { allowManyWaits } from '../mutex/options.ts'
 import { Download, type FetchPolicy, type FileOptions } from './download.ts'
@@ -104,7 +105,7 @@ export async function downloadOne(download: Download): Promise<PublishedFile> {
     const result = await download.fetch()
     if (!('manifest' in result)) return result
     const published = await download.publish(result)
-    await sweep(download.destination)
+    await sweep(dirname(download.destination))
     return published
   } catch (error) {
     await download.letGo()

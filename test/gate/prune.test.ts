@@ -1,7 +1,7 @@
 // gate.prune and gate.verify: what is cleared away, what is not, and what is found wrong.
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { test } from 'node:test'
 import { LlamaModelGate } from 'os-mutex/llama'
 import { partialsIn } from '../support/download-folder.ts'
@@ -44,9 +44,9 @@ class Scene implements AsyncDisposable {
       .sort()
   }
 
-  /** As if nobody had touched it for two hours. */
-  age(pattern: RegExp): void {
-    const then = new Date(Date.now() - 2 * 3_600_000)
+  /** As if nobody had touched it for so long. */
+  age(pattern: RegExp, hours = 2): void {
+    const then = new Date(Date.now() - hours * 3_600_000)
     for (const name of this.names) if (pattern.test(name)) utimesSync(this.path(name), then, then)
   }
 
@@ -54,7 +54,8 @@ class Scene implements AsyncDisposable {
   async downloading(url: string, name: string) {
     this.server.pause(new URL(url).pathname, 100 * KiB)
     const child = startDownload(url, this.path(name))
-    await until('its partial has what was sent', () => partialsIn(this.folder.models)[0]?.bytes === 100 * KiB)
+    const partial = () => partialsIn(this.folder.models).find(({ path }) => basename(path).startsWith(name))
+    await until('its partial has what was sent', () => partial()?.bytes === 100 * KiB)
     return child
   }
 
@@ -78,6 +79,22 @@ test('a partial whose process is gone is cleared away when it is old, and not be
     [scene.path('m.gguf.id.os-mutex-partial'), scene.path('m.gguf.id.os-mutex-partial-record')],
   )
   assert.deepEqual(scene.names, [])
+})
+
+test("a download clears away other models' partials that nobody has touched for a week, and no younger one", async () => {
+  await using scene = await Scene.create()
+  const { gate } = scene
+  for (const name of ['old', 'young']) {
+    const { url } = scene.serve(`/${name}.gguf`)
+    const child = await scene.downloading(url, `${name}.gguf`)
+    await child.kill()
+    scene.age(new RegExp(`^${name}.*partial`), name === 'old' ? 8 * 24 : 6 * 24)
+  }
+  await gate.ensureModel(scene.serve('/m.gguf', 2).url)
+  assert.deepEqual(
+    scene.names.map((name) => name.replace(/[0-9a-f]{8}/, 'id')),
+    ['.m.gguf.os-mutex.json', 'm.gguf', 'young.gguf.id.os-mutex-partial', 'young.gguf.id.os-mutex-partial-record'],
+  )
 })
 
 test('what a living process claims stays, however old it looks', async () => {
