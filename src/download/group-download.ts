@@ -1,6 +1,6 @@
 // A model of several files: each is downloaded as one alone would be, and all get their names at the end (published/group.ts).
-import { stat } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
+import { isThere } from './disk/files.ts'
 import { Download, type FileOptions, type Ready } from './download.ts'
 import { ModelDownloadError, notHere } from './errors.ts'
 import { findLeftovers } from './partial/leftovers.ts'
@@ -35,6 +35,9 @@ export class GroupDownload {
   readonly #downloads: Download[] = []
   /** A publisher has died, and all that it was about to publish is here. */
   #isBegun = false
+  /** Bytes of the parts before the one at hand, and of all. */
+  #before = 0
+  #whole: number | undefined
 
   constructor(sources: readonly ResolvedSource[], paths: readonly string[], options: FileOptions) {
     this.#sources = sources
@@ -83,7 +86,7 @@ export class GroupDownload {
     this.#isBegun = isBegun && this.#options.fetch !== 'always'
     for (const [index, source] of this.#sources.entries()) {
       const path = this.#paths[index] as string
-      const options = { ...this.#options, onProgress: this.#progressOf(index) }
+      const options = { ...this.#options, onProgress: this.#onProgress }
       // What was about to be published is completed from what is here: by these hashes no server has to be asked.
       const hash = this.#isBegun ? { sha256: note?.parts[index]?.sha256 as string } : {}
       this.#downloads.push(new Download({ ...source, ...hash }, path, options, existing[index]))
@@ -109,7 +112,7 @@ export class GroupDownload {
    */
   async #settle(files: readonly PublishedFile[], isAsked = false): Promise<PublishedFile[] | undefined> {
     const found = await findGroup(this.#first, this.#sources)
-    if (found) return found.files
+    if (found) return found
     const manifests = await Promise.all(files.map(({ path }) => readManifest(path)))
     const groups = new Set(manifests.map((manifest) => manifest?.group).filter((group) => group !== undefined))
     if (groups.size > 1 && !isAsked) return undefined
@@ -133,23 +136,18 @@ export class GroupDownload {
     return this.#paths.map((path) => basename(path))
   }
 
-  #before = 0
-  #whole: number | undefined
-
   /** Progress of one part as progress of all. */
-  #progressOf(_: number): (progress: DownloadProgress) => void {
-    return (progress) => {
-      const { total: _, etaMs: __, ...rest } = progress
-      const done = this.#before + progress.done
-      const whole = this.#whole !== undefined && done <= this.#whole ? this.#whole : undefined
-      const rate = progress.bytesPerSecond
-      this.#options.onProgress?.({
-        ...rest,
-        done,
-        ...(whole !== undefined && { total: whole }),
-        ...(whole !== undefined && rate && { etaMs: Math.max(0, ((whole - done) / rate) * 1000) }),
-      })
-    }
+  readonly #onProgress = (progress: DownloadProgress): void => {
+    const { total: _, etaMs: __, ...rest } = progress
+    const done = this.#before + progress.done
+    const whole = this.#whole !== undefined && done <= this.#whole ? this.#whole : undefined
+    const rate = progress.bytesPerSecond
+    this.#options.onProgress?.({
+      ...rest,
+      done,
+      ...(whole !== undefined && { total: whole }),
+      ...(whole !== undefined && rate && { etaMs: Math.max(0, ((whole - done) / rate) * 1000) }),
+    })
   }
 
   /** A part of which only size and structure are right can't be told to belong to the others. */
@@ -274,11 +272,4 @@ export class GroupDownload {
 
 function areKnown(manifests: readonly (Manifest | undefined)[]): manifests is readonly Manifest[] {
   return manifests.every((manifest) => manifest !== undefined)
-}
-
-function isThere(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  )
 }

@@ -4,7 +4,7 @@
 // would be last as much as makes both end at the same time; so a slow connection never has much to bring.
 //
 // All of it runs on one thread, and no stretch is in two lanes at once. A stretch may become shorter while its lane is
-// waiting for bytes or for the disk, but only behind `at`, which a lane moves before it writes; so no byte is fetched twice
+// waiting for bytes or for the disk, but only behind its `start`, which a lane moves before it writes; so no byte is fetched twice
 // but for what is on its way when a lane's request is longer than its stretch has become.
 //
 // A lane whose connection fails leaves its rest to the others, and a new one is tried after a pause. Only when the last one
@@ -54,7 +54,7 @@ interface Lane extends Extent {
 }
 
 const KiB = 1024
-const MiB = KiB * KiB
+const MiB = 1024 * KiB
 /** A stretch is about so long, at the rate that its lane has. */
 const stretchMs = 2_000
 const [minStretchBytes, firstStretchBytes, maxStretchBytes] = [256 * KiB, 4 * MiB, 64 * MiB]

@@ -1,6 +1,6 @@
 // The front door: one model of one or several files, from what the caller has asked for to its path.
-import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isThere } from './disk/files.ts'
 import { Download } from './download.ts'
 import { ModelDownloadError, notHere } from './errors.ts'
 import { downloadOne, type TransferOptions, withConnections } from './file.ts'
@@ -147,7 +147,7 @@ export class Model {
   async #findAt(paths: Paths): Promise<[PublishedFile, ...PublishedFile[]] | undefined> {
     if (this.#files.length > 1) {
       const found = await findGroup(paths[0], this.#files)
-      return found?.files as [PublishedFile, ...PublishedFile[]] | undefined
+      return found as [PublishedFile, ...PublishedFile[]] | undefined
     }
     const file = await findPublished(paths[0], this.#files[0])
     return file && [file]
@@ -166,11 +166,4 @@ function warnOnce(plain: string, distinct: string, { message }: Error): void {
     type: 'ModelWarning',
     code: 'OS_MUTEX_NAME_TAKEN',
   })
-}
-
-function isThere(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  )
 }

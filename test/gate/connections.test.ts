@@ -1,10 +1,9 @@
 // By which way and with whose token a model comes: proxies, a dispatcher, what the hub's own tools keep.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
-import { createServer, Agent as HttpAgent } from 'node:http'
-import net, { type AddressInfo } from 'node:net'
+import { Agent as HttpAgent } from 'node:http'
+import net from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setImmediate as immediate } from 'node:timers/promises'
@@ -13,6 +12,7 @@ import { Agent, type Dispatcher, MockAgent, RetryAgent } from 'undici'
 import { startConnectProxy } from '../support/connect-proxy.ts'
 import { checkDispatcher, downloadFile, resolveSource } from '../support/download-internals.ts'
 import { clearDownloadVariables, GateScene } from '../support/gate-scene.ts'
+import { freePort } from '../support/listening.ts'
 import { startSocks5 } from '../support/socks5-server.ts'
 
 clearDownloadVariables()
@@ -91,7 +91,7 @@ test('a SOCKS proxy gets the name of the host, whether it is called socks5 or so
 
 test('a proxy that is not there is named by its variable, and so is one that is none', async () => {
   await using scene = await GateScene.create()
-  const unreachable = await deadPort()
+  const unreachable = await freePort()
   process.env.HTTP_PROXY = `http://me:pa55word@127.0.0.1:${unreachable}`
   const refused: Error = await downloadFile({
     source: resolveSource('http://models.invalid/m.gguf'),
@@ -104,15 +104,6 @@ test('a proxy that is not there is named by its variable, and so is one that is 
   assert.match(unusable.message, /^The variable HTTP_PROXY is no address of a proxy/)
   for (const error of [refused, unusable]) assert.doesNotMatch(inspect(error, { depth: 10 }), /55word/)
 })
-
-async function deadPort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
 
 test('what is no dispatcher of undici 7 is refused at the call, with the reason', async () => {
   await using scene = await GateScene.create()

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, statSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
-import { type TestContext, test } from 'node:test'
+import { test } from 'node:test'
 import { LlamaModelGate, type LlamaModelGateOptions, type ModelProgress } from 'os-mutex/llama'
 import { Container } from '../support/containers.ts'
 import { GateFolder } from '../support/gate-folder.ts'
@@ -12,6 +12,7 @@ import { ModelServer } from '../support/model-server.ts'
 import { startedIn, withNamespaces } from '../support/namespaces.ts'
 import { secondUser, withSecondUser } from '../support/second-user.ts'
 import { makeTinyGguf, type TinyGguf } from '../support/tiny-gguf.ts'
+import { warningsOf } from '../support/warnings.ts'
 
 const MiB = 1024 * 1024
 const onPosix = process.platform === 'win32' ? { skip: 'Windows has no modes' } : {}
@@ -57,16 +58,6 @@ class Scene implements AsyncDisposable {
     await this.server.close()
     await this.folder[Symbol.asyncDispose]()
   }
-}
-
-function warnings(t: TestContext): string[] {
-  const seen: string[] = []
-  const note = (warning: Error & { code?: string }) => {
-    if (warning.code === 'OS_MUTEX_FOLDER_LOCK') seen.push(warning.message)
-  }
-  process.on('warning', note)
-  t.after(() => process.off('warning', note))
-  return seen
 }
 
 /** It waits and sees that much of the download; it does not download itself. */
@@ -216,7 +207,7 @@ test(
   async (t) => {
     await using scene = await Scene.create()
     const { server, locks, url, model } = scene
-    const told = warnings(t)
+    const told = warningsOf(t, 'OS_MUTEX_FOLDER_LOCK')
     const elsewhere = join(scene.folder.path, 'elsewhere')
     mkdirSync(elsewhere)
     symlinkSync(elsewhere, locks, 'junction')
@@ -234,7 +225,7 @@ test(
 test("a stranger's folder of locks is refused in a sticky folder, and taken in another", withSecondUser, async (t) => {
   await using scene = await Scene.create()
   const { models, locks, url, server, model } = scene
-  const told = warnings(t)
+  const told = warningsOf(t, 'OS_MUTEX_FOLDER_LOCK')
   mkdirSync(locks)
   chownSync(locks, secondUser, secondUser)
   const gate = new LlamaModelGate(scene.folder.options)

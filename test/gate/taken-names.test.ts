@@ -2,12 +2,13 @@
 import assert from 'node:assert/strict'
 import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, statSync, truncateSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import { type TestContext, test } from 'node:test'
+import { test } from 'node:test'
 import type { PublishedModel } from 'os-mutex/llama'
 import { resolveSource } from '../support/download-internals.ts'
 import { GateProcess } from '../support/gate-process.ts'
 import { clearDownloadVariables, GateScene } from '../support/gate-scene.ts'
 import type { TinyGguf } from '../support/tiny-gguf.ts'
+import { warningsOf } from '../support/warnings.ts'
 
 clearDownloadVariables()
 
@@ -73,17 +74,6 @@ class Scene implements AsyncDisposable {
 const kinds = ["another source's", "nobody's"] as const
 type Kind = (typeof kinds)[number]
 
-/** Warnings about a name, from now on. They are emitted in the next tick. */
-function warnings(t: TestContext): string[] {
-  const seen: string[] = []
-  const note = (warning: Error & { code?: string }) => {
-    if (warning.code === 'OS_MUTEX_NAME_TAKEN') seen.push(warning.message)
-  }
-  process.on('warning', note)
-  t.after(() => process.off('warning', note))
-  return seen
-}
-
 function isCached({ cached, downloadedBytes }: PublishedModel): boolean {
   return cached && downloadedBytes === 0
 }
@@ -92,7 +82,7 @@ for (const kind of kinds) {
   test(`a file under the name that is ${kind} stays, and the model gets a name of its own, told once`, async (t) => {
     await using scene = await Scene.create()
     const { gate, url, mine, plain, distinct } = scene
-    const told = warnings(t)
+    const told = warningsOf(t, 'OS_MUTEX_NAME_TAKEN')
     await scene.put(kind, scene.theirs)
     const { seal } = scene
     const file = await gate.ensureModel(url)

@@ -1,12 +1,42 @@
 // Copies of files that may have forty gigabytes: they can be called off, and say how far they are.
 import { constants } from 'node:fs'
-import { copyFile, open, stat, utimes } from 'node:fs/promises'
+import { copyFile, link, open, stat, utimes } from 'node:fs/promises'
 import { errnoOf } from '../errors.ts'
 import { removeQuietly } from './files.ts'
 
 export interface CopyOptions {
   readonly signal?: AbortSignal | undefined
   readonly onBytes?: ((done: number) => void) | undefined
+}
+
+// Another file system, one without hard links, a file that has as many as it may have, or one of another user's. Or
+// something has the name.
+const notLinkable = new Set([
+  'EXDEV',
+  'EPERM',
+  'EACCES',
+  'ENOSYS',
+  'ENOTSUP',
+  'EOPNOTSUPP',
+  'EMLINK',
+  'EINVAL',
+  'EEXIST',
+])
+
+/** A second name for the file, where it can have one at `to`. */
+export async function isLinked(from: string, to: string): Promise<boolean> {
+  try {
+    await link(from, to)
+    return true
+  } catch (error) {
+    if (notLinkable.has(errnoOf(error) ?? '')) return false
+    throw error
+  }
+}
+
+/** The same file under a new name, else the same bytes. */
+export async function linkOrCopy(from: string, to: string, options: CopyOptions = {}): Promise<void> {
+  if (!(await isLinked(from, to))) await copyFileDurably(from, to, options)
 }
 
 const blockBytes = 4 * 1024 * 1024

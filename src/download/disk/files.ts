@@ -31,6 +31,14 @@ export async function onDisk<T>(doing: string, path: string, work: Promise<T>): 
   }
 }
 
+/** Whether something is there, also behind a link. */
+export function isThere(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  )
+}
+
 /** Whether nothing can be written there, by this user or by anybody. */
 export function isReadOnly(error: unknown): boolean {
   const code = errnoOf(error instanceof ModelDownloadError ? error.cause : error)

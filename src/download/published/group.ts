@@ -12,7 +12,7 @@
 import { createHash } from 'node:crypto'
 import { link, mkdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { copyFileDurably } from '../disk/copy.ts'
+import { linkOrCopy } from '../disk/copy.ts'
 import { groupPath } from '../disk/file-names.ts'
 import { onDisk, readSmallJson } from '../disk/files.ts'
 import { filePlatform } from '../disk/platform.ts'
@@ -77,11 +77,10 @@ export function partPaths(first: string, { folder, parts }: GroupNote): string[]
 export async function findGroup(
   first: string,
   sources: readonly ResolvedSource[],
-): Promise<{ files: PublishedFile[]; manifests: Manifest[] } | undefined> {
+): Promise<PublishedFile[] | undefined> {
   const note = await readGroup(first)
   if (note === undefined || note.isPending || note.parts.length !== sources.length) return undefined
   const files: PublishedFile[] = []
-  const manifests: Manifest[] = []
   for (const [index, path] of partPaths(first, note).entries()) {
     const source = sources[index] as ResolvedSource
     const [manifest, stats] = await Promise.all([readManifest(path), stat(path).catch(() => undefined)])
@@ -89,9 +88,8 @@ export async function findGroup(
     if (!manifest || !stats?.isFile() || manifest.group !== note.id) return undefined
     if (!speaksFor(manifest, stats) || !satisfies(manifest, source)) return undefined
     files.push(asPublished(path, manifest, fromCache))
-    manifests.push(manifest)
   }
-  return { files, manifests }
+  return files
 }
 
 /** What the note of a group would be, with these parts. */
@@ -136,7 +134,7 @@ export async function publishFolder(
       signal?.throwIfAborted()
       const path = join(draft, name)
       // The partial keeps its name as well until all is published: should this process die, nothing is fetched again.
-      await onDisk('publishing', path, isKept ? linkOrCopy(from, path, signal) : linkOrRename(from, path))
+      await onDisk('publishing', path, isKept ? linkOrCopy(from, path, { signal }) : linkOrRename(from, path))
       const { mtimeMs } = await onDisk('looking at', path, stat(path))
       await writeManifest(path, { ...manifest, mtimeMs, group: id })
     }
@@ -166,12 +164,4 @@ function stemOf(first: string): string {
 
 async function linkOrRename(from: string, to: string): Promise<void> {
   await link(from, to).catch(() => rename(from, to))
-}
-
-async function linkOrCopy(from: string, to: string, signal: AbortSignal | undefined): Promise<void> {
-  try {
-    await link(from, to)
-  } catch {
-    await copyFileDurably(from, to, { signal })
-  }
 }

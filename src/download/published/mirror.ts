@@ -1,11 +1,11 @@
 // The same bytes at a second path: by a hard link where that can be, else by a copy that shares its blocks or is a real one.
-import { link, mkdir, stat } from 'node:fs/promises'
+import { mkdir, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { currentProcess } from '../../mutex/process-identity.ts'
-import { type CopyOptions, copyFileDurably } from '../disk/copy.ts'
+import { type CopyOptions, isLinked, linkOrCopy } from '../disk/copy.ts'
 import { onDisk } from '../disk/files.ts'
 import { filePlatform } from '../disk/platform.ts'
-import { errnoOf, ModelDownloadError } from '../errors.ts'
+import { ModelDownloadError } from '../errors.ts'
 import { Claim } from '../partial/claim.ts'
 import { Extents } from '../partial/extents.ts'
 import { type Manifest, noteManifest, readManifest } from './manifest.ts'
@@ -36,7 +36,7 @@ export async function mirror(path: string, to: string, options: MirrorOptions): 
   await onDisk('creating', folder, mkdir(folder, { recursive: true }))
   const manifest = await readManifest(path)
   await checkMirror(path, to, options)
-  if (!(await isLinked(path, to))) await putCopy(path, to, manifest, options)
+  if (!(await onDisk('writing', to, isLinked(path, to)))) await putCopy(path, to, manifest, options)
   const { mtimeMs } = await onDisk('looking at', to, stat(to))
   // So that the next one knows it for a mirror, and whoever looks for the model there for the model.
   if (manifest) await noteManifest(to, { ...manifest, mtimeMs })
@@ -65,30 +65,6 @@ export async function checkMirror(path: string, to: string, { replace }: MirrorO
   throw new ModelDownloadError('ERR_MODEL_NAME_TAKEN', message, { path: to })
 }
 
-// Another file system, one without hard links, a file that has as many as it may have, or one of another user's. Or there is
-// an older mirror.
-const notLinkable = new Set([
-  'EXDEV',
-  'EPERM',
-  'EACCES',
-  'ENOSYS',
-  'ENOTSUP',
-  'EOPNOTSUPP',
-  'EMLINK',
-  'EINVAL',
-  'EEXIST',
-])
-
-async function isLinked(path: string, to: string): Promise<boolean> {
-  try {
-    await link(path, to)
-    return true
-  } catch (error) {
-    if (notLinkable.has(errnoOf(error) ?? '')) return false
-    return onDisk('writing', to, Promise.reject(error))
-  }
-}
-
 async function putCopy(
   path: string,
   to: string,
@@ -100,7 +76,7 @@ async function putCopy(
   const claim = await Claim.create(to, record, new Extents())
   const draft = claim.paths.data
   try {
-    if (!(await isLinked(path, draft))) await onDisk('writing', draft, copyFileDurably(path, draft, options))
+    await onDisk('writing', draft, linkOrCopy(path, draft, options))
     await onDisk('publishing', to, filePlatform.replace(draft, to, options.signal))
   } catch (error) {
     if (options.signal?.aborted) throw options.signal.reason

@@ -11,7 +11,7 @@
 import { stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { abortable } from '../disk/abortable.ts'
-import { onDisk } from '../disk/files.ts'
+import { isThere, onDisk } from '../disk/files.ts'
 import { filePlatform } from '../disk/platform.ts'
 import { errnoOf, ModelDownloadError } from '../errors.ts'
 import type { PartialFile } from '../partial/file.ts'
@@ -53,12 +53,8 @@ export async function publish(
 ): Promise<void> {
   const { partial } = checked
   const { destination } = partial
-  const isThere = await stat(destination).then(
-    () => true,
-    () => false,
-  )
   const give = () => giveName(partial, manifest, signal)
-  await (isThere && guard ? guard(destination, give) : give())
+  await (guard && (await isThere(destination)) ? guard(destination, give) : give())
   await partial.forgetRecord()
   await abortable(syncFolder(dirname(destination)), signal)
 }
