@@ -1,7 +1,7 @@
 // An HTTP proxy that leads every CONNECT to one port of this machine, and remembers what it was asked for.
-import { once } from 'node:events'
 import { createServer } from 'node:http'
-import { type AddressInfo, connect } from 'node:net'
+import { connect } from 'node:net'
+import { listening } from './listening.ts'
 
 export interface ConnectProxy extends Disposable {
   /** `host:port` of the proxy. */
@@ -21,10 +21,8 @@ export async function startConnectProxy(targetPort: number): Promise<ConnectProx
     })
     for (const end of [there, socket]) end.on('error', () => {})
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
   return {
-    address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
+    address: `127.0.0.1:${await listening(server)}`,
     asked,
     [Symbol.dispose]: () => {
       server.close()

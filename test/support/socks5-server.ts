@@ -1,7 +1,8 @@
 // A SOCKS5 proxy (RFC 1928, RFC 1929) that leads every name to one port of this machine, and remembers what it was
 // asked for.
 import { once } from 'node:events'
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { connect, createServer, type Socket } from 'node:net'
+import { listening } from './listening.ts'
 
 export interface Socks5Server extends Disposable {
   /** `host:port` of the proxy. */
@@ -17,10 +18,8 @@ export async function startSocks5(targetPort: number): Promise<Socks5Server> {
     sockets.add(socket.on('error', () => {}))
     void serve(socket, targetPort, asked).catch(() => socket.destroy())
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
   return {
-    address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
+    address: `127.0.0.1:${await listening(server)}`,
     asked,
     [Symbol.dispose]: () => {
       server.close()

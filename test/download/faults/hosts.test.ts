@@ -82,9 +82,10 @@ fault(
     return (await end) ?? assert.fail('the process has ended before its download')
   },
 )
-fault('a download that another container takes for its own', { ...alone, ...withNamespaces }, async (scene) => {
-  const one = await beginHalf(scene, (await container(scene, { hostname: 'one' })).node())
-  const other = await begin(scene, (await container(scene, { hostname: 'two' })).node())
+/** Both download it whole, each to a partial of its own. */
+async function eachHasItsOwn(scene: FaultScene, mine: ProcessOptions, theirs: ProcessOptions): Promise<Ending> {
+  const one = await beginHalf(scene, mine)
+  const other = await begin(scene, theirs)
   await until('each has its own', () => scene.partials.length === 2)
   scene.server.resume(path)
   const [first, second] = await Promise.all([one.end, other.end])
@@ -92,6 +93,11 @@ fault('a download that another container takes for its own', { ...alone, ...with
   assert.ok(first && second)
   assert.equal(scene.judge(first), 'right file')
   return second
+}
+
+fault('a download that another container takes for its own', { ...alone, ...withNamespaces }, async (scene) => {
+  const [one, other] = [await container(scene, { hostname: 'one' }), await container(scene, { hostname: 'two' })]
+  return eachHasItsOwn(scene, one.node(), other.node())
 })
 
 // Machines: neither sees the other's locks
@@ -103,15 +109,7 @@ async function hosts(scene: FaultScene): Promise<TwoHosts> {
 
 fault('a download that another machine takes for its own', { ...alone, ...withTwoHosts }, async (scene) => {
   const { one, other } = await hosts(scene)
-  const mine = await beginHalf(scene, one.node())
-  const theirs = await begin(scene, other.node())
-  await until('each has its own', () => scene.partials.length === 2)
-  scene.server.resume(path)
-  const [first, second] = await Promise.all([mine.end, theirs.end])
-  assert.deepEqual(starts(scene), [0, 0])
-  assert.ok(first && second)
-  assert.equal(scene.judge(first), 'right file')
-  return second
+  return eachHasItsOwn(scene, one.node(), other.node())
 })
 for (const [ago, isTaken] of [
   [5, false],
