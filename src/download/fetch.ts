@@ -105,15 +105,16 @@ export class Fetch {
 
   /** Resolves when all bytes are there. After it failed, or its result was found wrong, it can be called again. */
   async run(): Promise<Fetched> {
-    const { signal, retryDelaysMs, patienceMs, firstPatienceMs } = this.#options
+    const { signal, retryDelaysMs, patienceMs: limitMs, firstPatienceMs: firstMs } = this.#options
     const retries = new Retries(retryDelaysMs)
-    using patience = new TransferPatience(patienceMs, firstPatienceMs, signal)
+    using patience = new TransferPatience({ limitMs, firstMs, signal, onTick: () => this.#progress.tell() })
     let farthest = this.#partial?.kept ?? 0
     for (;;) {
       try {
         return await this.#try(patience)
       } catch (error) {
         signal?.throwIfAborted()
+        patience.throwIfFailed()
         if (patience.isOver) throw this.#errors.standsStill(patience.limitMs, error)
         if (error instanceof SpoiltPartialError && !this.#isBegunAgain) {
           this.#isBegunAgain = true
@@ -129,7 +130,8 @@ export class Fetch {
         const delayMs = retries.next(isUnusable ? this.#errors.inconsistent() : error, brought)
         if (delayMs === undefined || patience.endsWithin(delayMs))
           throw isUnusable ? this.#errors.inconsistent() : error
-        await sleep(delayMs, undefined, signal && { signal })
+        // The next try finds that it was called off.
+        await sleep(delayMs, undefined, { signal: patience.signal }).catch(() => {})
       }
     }
   }

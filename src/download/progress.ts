@@ -27,6 +27,7 @@ export class ProgressReporter {
   #done = 0
   #total: number | undefined
   #emittedAt = Number.NEGATIVE_INFINITY
+  #told: { readonly done: number; readonly rate: number } = { done: 0, rate: 0 }
   #samples: { at: number; done: number }[] = []
 
   constructor(listener: ((progress: DownloadProgress) => void) | undefined) {
@@ -55,6 +56,13 @@ export class ProgressReporter {
     if (now - this.#emittedAt >= minIntervalMs) this.#emit(now)
   }
 
+  /** From time to time, for when no byte comes: what came last, and that the rate falls. */
+  tell(): void {
+    const now = performance.now()
+    const isNew = this.#told.done !== this.#done || this.#told.rate > 0
+    if (isNew && now - this.#emittedAt >= minIntervalMs) this.#emit(now)
+  }
+
   /** The last event of every download that succeeds: 100 %. */
   finish(bytes: number): void {
     this.#done = bytes
@@ -70,6 +78,7 @@ export class ProgressReporter {
     const oldest = this.#samples[0] ?? { at: now, done: this.#done }
     const elapsedMs = now - oldest.at
     const rate = elapsedMs > 0 ? ((this.#done - oldest.done) / elapsedMs) * 1000 : 0
+    this.#told = { done: this.#done, rate }
     // One that turned out to be wrong is no total.
     const total = this.#total !== undefined && this.#done > this.#total ? undefined : this.#total
     this.#listener({

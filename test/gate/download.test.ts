@@ -5,7 +5,7 @@ import { readdir, readFile, rename, stat, symlink, utimes, writeFile } from 'nod
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { Worker } from 'node:worker_threads'
-import { LlamaModelGate, type ModelProgress } from 'os-mutex/llama'
+import { type DownloadProgress, LlamaModelGate, type ModelProgress } from 'os-mutex/llama'
 import { partialsIn } from '../support/download-folder.ts'
 import { holdFile } from '../support/download-internals.ts'
 import { GateFolder } from '../support/gate-folder.ts'
@@ -339,6 +339,34 @@ test('what a worker thread had received when it was terminated is resumed by its
   assert.equal(file.sha256, scene.model.sha256)
   assert.equal(file.resumedBytes, scene.model.bytes / 2)
   assert.deepEqual((await readdir(scene.folder.models)).sort(), ['.a.gguf.os-mutex.json', '.locks', 'a.gguf'])
+})
+
+test('a download that stands still tells what came last, and that nothing comes', async () => {
+  await using scene = await Scene.create()
+  const half = scene.model.bytes / 2
+  scene.server.pause('/a.gguf', half)
+  const gate = new LlamaModelGate(scene.folder.options)
+  const seen: ModelProgress[] = []
+  const file = await gate.ensureModel(scene.url, {
+    onProgress: (progress) => {
+      seen.push(progress)
+      const [before, last] = seen.slice(-2).map((event) => event as DownloadProgress)
+      if (last?.done === half && before?.bytesPerSecond && !last.bytesPerSecond) scene.server.resume('/a.gguf')
+    },
+  })
+  assert.equal(file.sha256, scene.model.sha256)
+})
+
+test('what onProgress throws of a download that stands still ends it', async () => {
+  await using scene = await Scene.create()
+  scene.server.pause('/a.gguf', scene.model.bytes / 2)
+  const gate = new LlamaModelGate(scene.folder.options)
+  let count = 0
+  const onProgress = ({ done }: ModelProgress) => {
+    if (done === scene.model.bytes / 2 && ++count === 2) throw new Error('from the listener')
+  }
+  await assert.rejects(gate.ensureModel(scene.url, { onProgress }), { message: 'from the listener' })
+  assert.equal(scene.isLocked, false)
 })
 
 test('what onProgress throws ends the call and frees the lock', async () => {

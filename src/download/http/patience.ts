@@ -6,18 +6,29 @@ const tickMs = 500
 /** A tick that comes later than this came late because the machine slept, and not because of the server. */
 const longestTickMs = 2_000
 
+export interface PatienceOptions {
+  readonly limitMs: number
+  /** How much of the limit is left now. */
+  readonly firstMs: number
+  readonly signal: AbortSignal | undefined
+  /** Called twice a second. What it throws ends the download. */
+  readonly onTick: () => void
+}
+
 export class TransferPatience implements Disposable {
   readonly #limitMs: number
+  readonly #onTick: () => void
   readonly #ending = new AbortController()
   readonly #timer: NodeJS.Timeout
   readonly signal: AbortSignal
   #leftMs: number
   #bytes = 0
   #tickedAt = performance.now()
+  #failure: { readonly error: unknown } | undefined
 
-  /** `firstMs`: how much of the limit is left now. */
-  constructor(limitMs: number, firstMs: number, signal: AbortSignal | undefined) {
+  constructor({ limitMs, firstMs, signal, onTick }: PatienceOptions) {
     this.#limitMs = limitMs
+    this.#onTick = onTick
     this.#leftMs = firstMs
     this.signal = signal ? AbortSignal.any([signal, this.#ending.signal]) : this.#ending.signal
     setMaxListeners(0, this.signal)
@@ -30,6 +41,10 @@ export class TransferPatience implements Disposable {
 
   get isOver(): boolean {
     return this.#leftMs <= 0
+  }
+
+  throwIfFailed(): void {
+    if (this.#failure) throw this.#failure.error
   }
 
   /** Whether it will be over before so much time has passed. */
@@ -54,5 +69,11 @@ export class TransferPatience implements Disposable {
     this.#leftMs -= Math.min(now - this.#tickedAt, longestTickMs)
     this.#tickedAt = now
     if (this.isOver) this.#ending.abort(new Error('no progress'))
+    try {
+      this.#onTick()
+    } catch (error) {
+      this.#failure = { error }
+      this.#ending.abort(error)
+    }
   }
 }
