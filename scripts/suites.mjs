@@ -10,8 +10,20 @@ export const suites = {
   faults: ['download/faults'],
 }
 
-/** What `npm test` leaves to `npm run test:long`: the storms, the demo, and whether storms and scripts can fail. */
-export const long = ['storm', 'tools']
+/**
+ * What `npm test` leaves to `npm run test:long`, as folders and files: the storms, the demo, whether storms and scripts can fail, the table
+ * of faults, and what takes the longest of what seldom breaks.
+ */
+const long = [
+  'storm',
+  'tools',
+  'download/faults',
+  'gate/backend-build.test.js',
+  'gate/load-after-death.test.js',
+  'gate/split-versions.test.js',
+  'mutex/endable-flock.test.js',
+  'mutex/teardown.test.js',
+]
 
 /** All test files, as they are found in out/test: `mutex/crash.test.js`. The sources say which, for out/ may hold older ones. */
 export function testFiles() {
@@ -24,4 +36,13 @@ export function testFiles() {
 /** The test files that lie in one of the folders. */
 export function testFilesIn(folders) {
   return testFiles().filter((file) => folders.includes(path.posix.dirname(file)))
+}
+
+/** Those of `npm test`, and those that it leaves to `npm run test:long`. */
+export function testFilesByLength() {
+  const isLong = (file) => long.includes(file) || long.includes(path.posix.dirname(file))
+  const files = testFiles()
+  const missing = long.filter((name) => !files.some((file) => file === name || path.posix.dirname(file) === name))
+  if (missing.length > 0) throw new Error(`No such tests: ${missing.join(', ')}`)
+  return { short: files.filter((file) => !isLong(file)), long: files.filter(isLong) }
 }
