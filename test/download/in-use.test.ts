@@ -32,7 +32,7 @@ async function openInUse(t: TestContext) {
 test('a file that a scanner has open for a moment is replaced when it is done', onWindows, async (t) => {
   const { source, destination, after, scanner: holder, replacing, list } = await openInUse(t)
   await using scanner = holder
-  const download = downloadFile({ source, destination })
+  const download = downloadFile({ source, destination, replace: true })
   await replacing()
   await scanner.letGo()
   assert.equal((await download).sha256, after.sha256)
@@ -46,21 +46,24 @@ test(
   async (t) => {
     const { server, models, source, oldSource, destination, before, after, scanner: holder, list } = await openInUse(t)
     await using scanner = holder
-    await assert.rejects(downloadFile({ source, destination }), (error: Error & Record<string, unknown>) => {
-      assert.equal(error.code, 'ERR_MODEL_FILE_IN_USE')
-      assert.equal(error.path, destination)
-      assert.ok(error.message.includes(destination) && /in use.*kept/.test(error.message), error.message)
-      assert.match((error.cause as NodeJS.ErrnoException).code ?? '', /^(EPERM|EACCES|EBUSY)$/)
-      return true
-    })
+    await assert.rejects(
+      downloadFile({ source, destination, replace: true }),
+      (error: Error & Record<string, unknown>) => {
+        assert.equal(error.code, 'ERR_MODEL_FILE_IN_USE')
+        assert.equal(error.path, destination)
+        assert.ok(error.message.includes(destination) && /in use.*kept/.test(error.message), error.message)
+        assert.match((error.cause as NodeJS.ErrnoException).code ?? '', /^(EPERM|EACCES|EBUSY)$/)
+        return true
+      },
+    )
     assert.equal((await findPublished(destination, oldSource))?.sha256, before.sha256)
     const [partial, ...others] = partialsIn(models)
     assert.deepEqual([partial?.bytes, partial?.isHeld, others.length], [after.bytes, false, 0])
     await scanner.letGo()
     assert.equal(sha256Of(destination), before.sha256)
-    const model = await downloadFile({ source, destination })
-    assert.equal(model.resumedBytes, after.bytes - 1)
-    assert.equal(server.bytesServed('/new.gguf'), after.bytes + 1)
+    const model = await downloadFile({ source, destination, replace: true })
+    assert.equal(model.resumedBytes, after.bytes)
+    assert.equal(server.bytesServed('/new.gguf'), after.bytes)
     assert.equal(sha256Of(destination), after.sha256)
     assert.deepEqual(list(), published)
   },
@@ -87,7 +90,7 @@ test('an abort ends the wait for a file that is in use', onWindows, async (t) =>
   await using scanner = holder
   const controller = new AbortController()
   const reason = new Error('the user went away')
-  const download = downloadFile({ source, destination, signal: controller.signal })
+  const download = downloadFile({ source, destination, replace: true, signal: controller.signal })
   download.catch(() => {})
   await replacing()
   // Not the first try that fails after it ends the wait, but the abort.

@@ -129,7 +129,8 @@ export class Claim {
       data.stat({ bigint: true }),
       stat(this.paths.data, { bigint: true }).catch(() => undefined),
     ])
-    return there?.ino === ours.ino && there.dev === ours.dev
+    // In one folder, and open here, so that nothing else has the number. Wine forgets the device of a file that was renamed.
+    return there?.ino === ours.ino
   }
 
   /**
