@@ -98,7 +98,8 @@ test('a proxy that is not there is named by its variable, and so is one that is 
     destination: join(scene.folder.models, 'm.gguf'),
     retryDelaysMs: [],
   }).catch((error) => error)
-  assert.match(refused.message, /ECONNREFUSED.* \(by way of the proxy that HTTP_PROXY names\)/)
+  // Windows does not tell the two spellings of a variable apart.
+  assert.match(refused.message, /ECONNREFUSED.* \(by way of the proxy that HTTP_PROXY names\)/i)
   process.env.HTTP_PROXY = 'http://me:pa#55word@127.0.0.1:1'
   const unusable: Error = await scene.gate.ensureModel('http://models.invalid/m.gguf').catch((error) => error)
   assert.match(unusable.message, /^The variable HTTP_PROXY is no address of a proxy/)

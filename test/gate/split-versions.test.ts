@@ -172,7 +172,8 @@ async function diesAt(scene: Scene, step: number, fetch: 'always' | 'if-missing'
     await call.result
     return false
   } catch (error) {
-    if ((await child.ended) !== 'SIGKILL') throw error
+    // Windows gives the exit code of whoever has ended a process.
+    if ((await child.ended) !== (process.platform === 'win32' ? 1 : 'SIGKILL')) throw error
     return true
   }
 }

@@ -60,6 +60,7 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
   #missing = Number.POSITIVE_INFINITY
   #end: { readonly error?: unknown } | undefined
   #wake: (() => void) | undefined
+  #waking: NodeJS.Immediate | undefined
 
   constructor(
     onAnswer: (answer: Answer) => void,
@@ -112,7 +113,11 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
     this.#waitingBytes += chunk.length
     this.#missing -= chunk.length
     if (this.#waitingBytes > maxWaitingBytes && this.#missing > 0) controller.pause()
-    this.#wake?.()
+    // Not at once: the socket may have more in this turn, and to write it all together costs as much as to write one chunk.
+    this.#waking ??= setImmediate(() => {
+      this.#waking = undefined
+      this.#wake?.()
+    })
   }
 
   onResponseEnd(): void {
