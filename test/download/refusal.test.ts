@@ -90,7 +90,8 @@ test('Retry-After is kept to in seconds and as a date, and a long one ends the d
   const folder = await openDownloadFolder(t)
   const file = folder.payload(MiB)
   const url = folder.server.serve(path, file.path)
-  for (const retryAfter of ['1', new Date(Date.now() + 2_500).toUTCString()]) {
+  for (const later of [() => '1', () => new Date(Date.now() + 2_500).toUTCString()]) {
+    const retryAfter = later()
     folder.server.fault(path, { kind: 'status', status: 503, headers: { 'retry-after': retryAfter }, times: 1 })
     const begun = performance.now()
     await downloadFile({

@@ -102,7 +102,7 @@ test('a proxy that is not there is named by its variable, and so is one that is 
   assert.match(refused.message, /ECONNREFUSED.* \(by way of the proxy that HTTP_PROXY names\)/i)
   process.env.HTTP_PROXY = 'http://me:pa#55word@127.0.0.1:1'
   const unusable: Error = await scene.gate.ensureModel('http://models.invalid/m.gguf').catch((error) => error)
-  assert.match(unusable.message, /^The variable HTTP_PROXY is no address of a proxy/)
+  assert.match(unusable.message, /^The variable HTTP_PROXY is no address of a proxy/i)
   for (const error of [refused, unusable]) assert.doesNotMatch(inspect(error, { depth: 10 }), /55word/)
 })
 

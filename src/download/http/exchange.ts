@@ -10,7 +10,7 @@ import { type Dispatcher, errors } from 'undici'
 export interface Answer {
   readonly status: number
   header(name: string): string | undefined
-  /** The body, once, each time all that has come in. What came before an error is handed out before it is thrown. */
+  /** The body, once, each time what has come in. What came before an error is handed out before it is thrown. */
   readonly body: AsyncIterable<readonly Buffer[]>
   /** Ends the exchange, if the rest of the body is not wanted. */
   discard(): void
@@ -31,6 +31,11 @@ export interface ExchangeOptions {
 }
 
 const maxWaitingBytes = 4 * 1024 * 1024
+/**
+ * The body is handed out in pieces of so much, or of what came in so many milliseconds. TLS brings 16 KiB at a time, and to write a
+ * megabyte costs little more than to write one of these.
+ */
+const [handedOutBytes, handedOutMs] = [1024 * 1024, 10]
 
 /** Sends a GET. Rejects with what the connection throws, or at once with the signal's reason. */
 export function exchange(url: URL, options: ExchangeOptions): Promise<Answer> {
@@ -60,7 +65,7 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
   #missing = Number.POSITIVE_INFINITY
   #end: { readonly error?: unknown } | undefined
   #wake: (() => void) | undefined
-  #waking: NodeJS.Immediate | undefined
+  #waking: NodeJS.Timeout | undefined
 
   constructor(
     onAnswer: (answer: Answer) => void,
@@ -113,11 +118,8 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
     this.#waitingBytes += chunk.length
     this.#missing -= chunk.length
     if (this.#waitingBytes > maxWaitingBytes && this.#missing > 0) controller.pause()
-    // Not at once: the socket may have more in this turn, and to write it all together costs as much as to write one chunk.
-    this.#waking ??= setImmediate(() => {
-      this.#waking = undefined
-      this.#wake?.()
-    })
+    if (this.#waitingBytes >= handedOutBytes) this.#wake?.()
+    else this.#waking ??= setTimeout(this.#wakeSoon, handedOutMs)
   }
 
   onResponseEnd(): void {
@@ -126,6 +128,11 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
 
   onResponseError(_: unknown, error: Error): void {
     this.#finish({ error })
+  }
+
+  readonly #wakeSoon = (): void => {
+    this.#waking = undefined
+    this.#wake?.()
   }
 
   readonly #onAbort = (): void => {
@@ -138,6 +145,7 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
     if (this.#end) return
     this.#end = end
     clearTimeout(this.#headTimer)
+    clearTimeout(this.#waking)
     this.#signal?.removeEventListener('abort', this.#onAbort)
     if ('error' in end) {
       this.#onFailure(end.error)
