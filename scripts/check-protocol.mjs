@@ -99,6 +99,30 @@ const models = {
       ONE_RETRY: { run: 0, means: 'a try that meets two probes reports an owner' },
     },
   },
+  partial: {
+    runs: [
+      { kind: 'safety', defines: { HOSTS: 1, PROCESSES: 2, KILLS: 2 }, leastStates: 200_000 },
+      { kind: 'safety', defines: { HOSTS: 1, PROCESSES: 3, KILLS: 0, IDS: 3 }, leastStates: 500_000 },
+      { kind: 'safety', defines: { HOSTS: 2, PROCESSES: 2, SLEEPS: 1, KILLS: 1 }, leastStates: 500_000 },
+      { kind: 'safety', defines: { LOCKS: 0, PROCESSES: 2, SLEEPS: 1, KILLS: 1 }, leastStates: 500_000 },
+    ],
+    mutants: {
+      NO_NAME_CHECK: { run: 0, means: 'no look whether the name still leads to the locked record' },
+      TAKE_UNLOCKED: { run: 0, means: 'a leftover is taken without its lock' },
+      RECORD_FIRST: { run: 0, means: 'the record is removed before the data' },
+      RENAME_FIRST: { run: 0, means: 'the data are renamed before there is a record for them' },
+      OLD_RECORD_FIRST: { run: 0, means: 'the old record is removed before the data are renamed' },
+      MAP_FIRST: { run: 0, means: 'the map is written before the bytes' },
+      STILL_LEFT_OUT: { run: 2, means: "another machine's partial is taken as soon as its lock can be had" },
+      OLD_BOOT_ID: { run: 2, means: 'who takes a leftover leaves the boot id of its first owner in the record' },
+      TAKE_BY_LINK: { run: 2, means: 'the data have both names for a moment, so that two can take them' },
+      NO_CHECK_AFTER_RENAME: { run: 2, means: 'no look after the rename whether the new record is still there' },
+      NO_CHECK_BEFORE_MAP: { run: 3, means: 'no look before a map whether record and data are still its own' },
+      BEGIN_AGAIN_IN_PLACE: { run: 3, means: 'another version is written into the same data' },
+      CUT_ANYHOW: { run: 2, means: 'who gives a partial back cuts it, though it may be published by now' },
+      CUT_AFTER_LOOK: { run: 3, means: 'the same, after a look: the six hours may come between' },
+    },
+  },
   owner_thread: {
     runs: [
       { kind: 'safety', defines: { ROUNDS: 2, KILLS: 1 }, leastStates: 1_000_000 },
@@ -202,7 +226,7 @@ function said(cwd, command, args) {
 
 /** Every function that a model names must be there: the model is of that code. */
 function checkCitations(name, text) {
-  const cited = [...text.matchAll(/(native\/[\w/]+\.(?:cc|h)): ([\w:]*\w)/g)]
+  const cited = [...text.matchAll(/((?:native|src)\/[\w/-]+\.(?:cc|h|ts)): ([\w:]*\w)/g)]
   if (cited.length === 0) problems.push(`${name} names none of the code that it models`)
   for (const [, file, what] of cited) {
     const source = path.join(root, file)
@@ -210,7 +234,7 @@ function checkCitations(name, text) {
     if (!existsSync(source)) problems.push(`${name} names ${file}, which is not there`)
     else if (!word.test(readFileSync(source, 'utf8'))) problems.push(`${name} names ${what}, which is not in ${file}`)
   }
-  console.log(`  ${cited.length} places in native/ are named`)
+  console.log(`  ${cited.length} places in the code are named`)
 }
 
 function checkMutantsAreListed(name, text, mutants) {

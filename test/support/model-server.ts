@@ -104,6 +104,11 @@ export class ModelServer implements AsyncDisposable {
     this.#hangsUp = how
   }
 
+  /** Cuts all connections, and goes on serving. */
+  cut(): void {
+    this.#server.closeAllConnections()
+  }
+
   /** How many have connected. */
   get connections(): number {
     return this.#connections

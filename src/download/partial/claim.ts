@@ -18,7 +18,12 @@
 //   with the locked file (holdFile), also by who has just made it. Until it is locked it is empty, and says nothing.
 // - Before each write of the map and before it publishes, the owner compares the names of record and data with what it has
 //   open. One that slept for six hours on a network file system finds that they are not its own any more, and ends. What
-//   it was writing then may still land in the data: it is of the same version, and belongs where it lands.
+//   it was writing then may still land in the data: it is of the same version, and belongs where it lands. It cuts nothing
+//   off: by then the data may be published (isExclusive).
+// - Data without a record stay behind in one case: their owner slept for six hours between making the record and naming the
+//   data, and as it woke up it was killed, or the record was just being removed.
+//
+// docs/protocol/partial.pml is a model of this.
 import { closeSync, openSync, statSync, writeSync } from 'node:fs'
 import { type FileHandle, open, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
@@ -122,6 +127,11 @@ export class Claim {
     return { claim, data }
   }
 
+  /** Whether nobody can have taken it while this process slept: it has a lock that every taker must see. */
+  get isExclusive(): boolean {
+    return this.#hold.isLocked && isOneKernel(dirname(this.paths.record))
+  }
+
   /** Whether both names still lead to what is locked and open here. */
   async isOurs(data: FileHandle): Promise<boolean> {
     if (!this.#hold.isNamed()) return false
@@ -204,6 +214,7 @@ async function isStill({ record, data }: PartialPaths): Promise<boolean> {
 
 /** What its owner has of a record: that it is this file, and, where the file system has any, its lock. */
 interface OwnHold {
+  readonly isLocked: boolean
   isNamed(): boolean
   release(): void
 }
@@ -231,7 +242,7 @@ function lockOwn(paths: PartialPaths): OwnHold | undefined {
   const hold = lockPath === paths.lock ? holdNewFile(lockPath) : holdFile(lockPath)
   if (hold === 'unlockable') return unlocked(lockPath)
   if (typeof hold === 'string') return undefined
-  return { isNamed: () => hold.isNamed(lockPath), release: () => hold.release() }
+  return { isLocked: true, isNamed: () => hold.isNamed(lockPath), release: () => hold.release() }
 }
 
 /** Without a lock there is the name to be watched. */
@@ -241,7 +252,7 @@ function unlocked(path: string): OwnHold {
     const there = statSync(path, { bigint: true, throwIfNoEntry: false })
     return there?.ino === ours.ino && there.dev === ours.dev
   }
-  return { isNamed, release: () => {} }
+  return { isLocked: false, isNamed, release: () => {} }
 }
 
 /** A file of its own, where a lock on the record would keep others from reading it. */

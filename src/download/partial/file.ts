@@ -189,8 +189,9 @@ export class PartialFile {
   async giveBack(): Promise<void> {
     if (this.frontier < ggufHeaderBytes || !isResumable(this.identity) || this.#spoiltBy) return this.drop()
     await this.#claim.writeMap(this.#extents)
-    // Nobody knows whether the rest will ever come: what was taken for it behind the end goes back to the disk.
-    await this.#handle.truncate(this.#extents.end).catch(() => {})
+    // Nobody knows whether the rest will ever come: what was taken for it behind the end goes back to the disk. Not where
+    // another machine may have taken the partial while this one slept: the file may be published by now.
+    if (this.#claim.isExclusive) await this.#handle.truncate(this.#extents.end).catch(() => {})
     this.#closeSoon()
     await this.#claim.release()
   }

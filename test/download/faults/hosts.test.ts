@@ -1,6 +1,6 @@
 // Rows of the table of faults: containers that share a folder, and machines that share a file server. See support/faults.ts.
 import assert from 'node:assert/strict'
-import { mkdirSync, utimesSync } from 'node:fs'
+import { mkdirSync, statSync, utimesSync } from 'node:fs'
 import type { TestContext } from 'node:test'
 import { Container, type ContainerOptions } from '../../support/containers.ts'
 import { partialsIn } from '../../support/download-folder.ts'
@@ -107,6 +107,15 @@ async function hosts(scene: FaultScene): Promise<TwoHosts> {
   return disposed(scene.t, await TwoHosts.open(scene.models))
 }
 
+/** Maps come 50 ms after a write, or sooner. */
+const isOld = (record: string) => Date.now() - statSync(record).mtimeMs > 300
+
+/** Nothing has happened to the partials since so many hours. */
+function ageBy(hours: number, { models }: FaultScene): void {
+  const at = new Date(Date.now() - hours * hour)
+  for (const { path, recordPath } of partialsIn(models)) for (const file of [path, recordPath]) utimesSync(file, at, at)
+}
+
 fault('a download that another machine takes for its own', { ...alone, ...withTwoHosts }, async (scene) => {
   const { one, other } = await hosts(scene)
   return eachHasItsOwn(scene, one.node(), other.node())
@@ -126,10 +135,7 @@ for (const [ago, isTaken] of [
       await mine.process.kill()
       await scene.server.idle(path)
       scene.server.resume(path)
-      for (const partial of partialsIn(scene.models)) {
-        const at = new Date(Date.now() - ago * hour)
-        for (const file of [partial.path, partial.recordPath]) utimesSync(file, at, at)
-      }
+      ageBy(ago, scene)
       const { end } = await begin(scene, other.node())
       const right = (await end) ?? assert.fail('the process has ended before its download')
       assert.deepEqual(starts(scene), [0, isTaken ? half(scene) : 0])
@@ -137,6 +143,32 @@ for (const [ago, isTaken] of [
     },
   )
 }
+fault(
+  'a machine that sleeps for 7 hours, while another one publishes its download: it wakes up, fails, and leaves the file alone',
+  { ...alone, ...withTwoHosts },
+  async (scene) => {
+    const { one, other } = await hosts(scene)
+    scene.source = { sha256: scene.file.sha256 }
+    const mine = await beginHalf(scene, one.node())
+    // A map that is still to come would look first, and find that the partial is not its own any more.
+    await until('the last map is written', () => partialsIn(scene.models).every(({ recordPath }) => isOld(recordPath)))
+    mine.process.stop()
+    ageBy(7, scene)
+    // What comes next is all that it hears when it wakes up.
+    scene.server.cut()
+    await scene.server.idle(path)
+    scene.server.resume(path)
+    const { end } = await begin(scene, other.node())
+    const right = (await end) ?? assert.fail('the process has ended before its download')
+    assert.deepEqual(starts(scene), [0, half(scene)])
+    scene.server.hangUp('reset')
+    mine.process.goOn()
+    const late = (await mine.end) ?? assert.fail('the process has ended before its download')
+    scene.server.hangUp(undefined)
+    assert.equal(scene.judge(late), 'ERR_MODEL_NETWORK')
+    return right
+  },
+)
 fault(
   'SIGKILL on a machine that shares a file server: it goes on at once itself',
   { ...alone, requests: 2, ...withTwoHosts },
