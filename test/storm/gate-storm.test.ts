@@ -5,7 +5,7 @@ import { rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { GateFolder } from '../support/gate-folder.ts'
-import { costOf } from './gate-model.ts'
+import { costOf, lossOf } from './gate-ledger.ts'
 import { gateCommand, runGateStorm, shortGateStorm } from './gate-storm.ts'
 import { Observer, type Sight } from './observer.ts'
 
@@ -33,7 +33,8 @@ test('the observer sees each content that a path has, and nothing of a path that
   await writeFile(path, 'right')
   const sights: Sight[] = []
   let hear = () => {}
-  const observer = new Observer([path, none], (sight) => {
+  const subjects = [path, none].map((file) => ({ path: file, parts: 1 }))
+  const observer = new Observer(subjects, (sight) => {
     sights.push(sight)
     hear()
   })
@@ -56,9 +57,16 @@ test('the observer sees each content that a path has, and nothing of a path that
   )
 })
 
-test('the bound of what is served: each version once, and of one connection at most the file for each disruption', () => {
+test('the bound of what is served: each version once, and what disruptions have cost', () => {
   const MiB = 1024 * 1024
-  const calm = { versions: 2, kills: 0, aborts: 0, cuts: 0, killsAtRest: 9 }
-  assert.equal(costOf({ bytes: MiB, connections: 1 }, calm), 2 * MiB)
-  assert.equal(costOf({ bytes: MiB, connections: 1 }, { ...calm, kills: 3, aborts: 2, cuts: 1 }), 8 * MiB)
+  const file = { bytes: MiB, connections: 1, isPart: false }
+  assert.equal(costOf(file, { versions: 2, lost: 0 }), 2 * MiB)
+  assert.equal(costOf(file, { versions: 2, lost: 6 * lossOf(file) }), 8 * MiB)
+  // A part that is the same in all versions is fetched once, and a disruption of others' fetches costs nothing of it.
+  const part = { ...file, isPart: true }
+  assert.equal(costOf(part, { versions: 1, lost: lossOf(part, 0) }), MiB)
+  assert.equal(costOf(part, { versions: 3, lost: lossOf(part, 7) }), 5 * MiB + 7)
+  const large = { bytes: 1024 * MiB, connections: 1, isPart: false }
+  assert.ok(lossOf(large) < large.bytes)
+  assert.ok(lossOf({ ...large, connections: 4 }) > 4 * lossOf(large))
 })
