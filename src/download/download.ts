@@ -168,10 +168,10 @@ export class Download {
     return (await this.#resumable())[0]?.extents.bytes ?? 0
   }
 
-  /** Whether the server still has the version that `ready` is of. True also where nothing can tell. */
-  async isStillThere({ partial }: Ready): Promise<boolean> {
-    const known = partial.identity
-    if (strengthOf(known) === 'none') return true
+  /** Whether the server still has the version that `fetch` has given. True also where nothing can tell. */
+  async isStillThere(got: PublishedFile | Ready): Promise<boolean> {
+    const known = 'manifest' in got ? got.partial.identity : this.#published && identityOf(this.#published.manifest)
+    if (known === undefined || strengthOf(known) === 'none') return true
     const ask = () => this.#remote.get({ known, conditions: changeConditions(known) })
     const reply = await patiently(ask, this.#options.retryDelaysMs, this.#signal)
     if (reply.kind !== 'file') return true
@@ -186,7 +186,8 @@ export class Download {
     await onDisk('creating', folder, mkdir(folder, { recursive: true }))
     await this.#adoptLeftover()
     this.#fetch = new Fetch({ ...this.#fetchOptions(), partial: this.#partial, first: this.#first })
-    this.#first = undefined
+    // Both are its own now: what it drops, no later one may go on with.
+    this.#first = this.#partial = undefined
     const ready = await this.#fetchRight(this.#fetch)
     if (!('manifest' in ready)) {
       await this.#fetch.partial?.drop()
@@ -204,7 +205,6 @@ export class Download {
   /** After `ready` has got its name. */
   async published({ manifest }: Ready, path = this.destination): Promise<PublishedFile> {
     const call = { cached: false, downloadedBytes: this.#received, resumedBytes: this.#fetch?.resumed ?? 0 }
-    this.#partial = undefined
     this.#fetch = undefined
     await dropDebris(this.destination)
     this.#progress.finish(manifest.bytes)
@@ -310,7 +310,7 @@ export class Download {
   async #adoptLeftover(): Promise<void> {
     for (const leftover of await findLeftovers(this.destination)) {
       if (!this.#partial && mayResume(leftover, this.source)) {
-        this.#partial = await PartialFile.adopt(leftover, this.source, this.#signal)
+        this.#partial = await PartialFile.adopt(leftover, this.source, this.#existing, this.#signal)
       } else if (leftover.record.sourceKey === this.source.key || leftover.record.kind === 'mirror') {
         await dropLeftover(leftover)
       }
@@ -390,7 +390,6 @@ export class Download {
   async #rejected(partial: PartialFile, sha256: string, { code, what }: Fault): Promise<ModelDownloadError> {
     const { label } = this.source
     this.#fetch = undefined
-    this.#partial = undefined
     const path = await partial.reject({ reason: `it ${what}`, source: label, sha256 })
     const where =
       path === undefined ? 'it was not kept' : `it was not published; its beginning is kept as ${path} for a look`

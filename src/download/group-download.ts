@@ -5,12 +5,14 @@ import { Download, type FileOptions, type Ready } from './download.ts'
 import { ModelDownloadError, notHere } from './errors.ts'
 import { findLeftovers } from './partial/leftovers.ts'
 import { makeRoom, sweep } from './partial/room.ts'
-import type { DownloadProgress } from './progress.ts'
+import { type DownloadProgress, ProgressReporter } from './progress.ts'
 import { NameTakenError } from './published/existing.ts'
 import {
   findGroup,
+  findVersion,
   type GroupNote,
   type NewPart,
+  noteAgain,
   noteOf,
   partPaths,
   publishFolder,
@@ -188,16 +190,18 @@ export class GroupDownload {
     return got
   }
 
-  /** A part that was fetched an hour ago may be of another version than the last one is. Whether there was one. */
+  /**
+   * A part that was fetched, or found unchanged, an hour ago may be of another version than the last one is: all are asked
+   * about once more. Only where none was fetched they are what is published, together. Whether there was one.
+   */
   async #fetchChanged(got: Got[]): Promise<boolean> {
     let isChanged = false
-    if (this.#isBegun) return false
+    if (this.#isBegun || !got.some((part) => 'manifest' in part)) return false
     for (const [index, part] of got.entries()) {
-      if (!('manifest' in part)) continue
       const download = this.#downloads[index] as Download
       if (await download.isStillThere(part)) continue
       isChanged = true
-      await part.partial.drop()
+      if ('manifest' in part) await part.partial.drop()
       got[index] = await download.fetch()
     }
     return isChanged
@@ -213,6 +217,8 @@ export class GroupDownload {
       return (await this.#settle(files, true)) ?? files
     }
     if (!areKnown(manifests)) throw new NameTakenError(this.#first, this.#sources[0] as ResolvedSource, undefined)
+    const back = await this.#publishAgain(got, manifests)
+    if (back) return back
     if (await this.#isFlatFree(got, existing)) return this.#publishFlat(got, manifests)
     const parts = got.map((part, index): NewPart => {
       const isKept = !('manifest' in part)
@@ -224,6 +230,26 @@ export class GroupDownload {
     await writeGroup(this.#first, note, signal)
     for (const part of got) if ('manifest' in part) await part.partial.forgetRecord()
     const paths = partPaths(this.#first, note)
+    return this.#published(got, manifests, paths)
+  }
+
+  /**
+   * A version that was published before, and that the server has again, stays where it is: somebody may be reading it. What its
+   * server says of it now is noted.
+   */
+  async #publishAgain(got: readonly Got[], manifests: readonly Manifest[]): Promise<PublishedFile[] | undefined> {
+    const { signal } = this.#options.http
+    const whole = manifests.reduce((sum, { bytes }) => sum + bytes, 0)
+    const progress = new ProgressReporter(this.#options.onProgress)
+    const onBytes = (done: number) => progress.enter('verifying', done, whole)
+    const note = await findVersion(this.#first, noteOf(this.#names, manifests), { signal, onBytes })
+    if (note === undefined) return undefined
+    const paths = partPaths(this.#first, note)
+    await noteAgain(paths, manifests, note.id)
+    await writeGroup(this.#first, note, signal)
+    // Until the note led there, it could be pruned.
+    for (const path of paths) if (!(await isThere(path))) return undefined
+    for (const part of got) if ('manifest' in part) await part.partial.drop()
     return this.#published(got, manifests, paths)
   }
 

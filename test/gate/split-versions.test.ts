@@ -1,7 +1,7 @@
 // A split model is published as one: nobody gets parts of two versions, whenever he looks and whenever a publisher dies.
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { LlamaModelGate, type PublishedModel } from 'os-mutex/llama'
@@ -253,6 +253,132 @@ test('a superseded version is pruned when it is old, and not while somebody load
   assert.equal(existsSync(own), false)
   assert.equal(scene.versionAt(await scene.get('never')), 2)
   assert.deepEqual(scene.names, ['.locks', `.${nameOf(1)}.os-mutex-group.json`, basename(dirname(third.path))].sort())
+})
+
+/** Does something right before a request for a part is answered, the next one or a later one. */
+function whenAsked({ scene: { server } }: Scene, part: number, act: () => void, which = 1): void {
+  const only = (_: unknown, ordinal: number) => {
+    if (ordinal === which) act()
+    return false
+  }
+  server.fault(`/${nameOf(part)}`, { kind: 'silent', only })
+}
+
+test('a part that the server has not changed is asked about again when the others are here', async () => {
+  await using scene = await Scene.create()
+  await scene.get()
+  whenAsked(scene, 2, () => scene.serve(1))
+  assert.equal(scene.versionAt(await scene.get('always')), 1)
+})
+
+test('a part that took the place of an older partial, and is of another version by the end, is fetched anew', async () => {
+  await using scene = await Scene.create()
+  const { server, gate } = scene.scene
+  const path = `/${nameOf(1)}`
+  const controller = new AbortController()
+  server.pause(path, 100 * 1024)
+  let call: Promise<PublishedModel> | undefined
+  await new Promise<void>((resolve) => {
+    const onProgress = ({ done }: { readonly done: number }) => done > 0 && resolve()
+    call = gate.ensureModel(scene.url, { signal: controller.signal, onProgress })
+  })
+  controller.abort()
+  await assert.rejects(call ?? assert.fail(), { name: 'AbortError' })
+  server.resume(path)
+  scene.serve(1)
+  // By its second request it learns whether what it has fetched is still there.
+  whenAsked(scene, 1, () => scene.serve(2), 2)
+  assert.equal(scene.versionAt(await scene.get('always')), 2)
+})
+
+function inodesOf({ parts = [] }: PublishedModel): bigint[] {
+  return parts.map(({ path }) => statSync(path, { bigint: true }).ino)
+}
+
+test('a version that comes back is where it was, and nothing of it is replaced', async () => {
+  await using scene = await Scene.create()
+  const files = [await scene.get(), await next(scene, 1), await next(scene, 2)]
+  const inodes = files.map(inodesOf)
+  for (const version of [1, 0, 2, 0, 1]) {
+    const file = await next(scene, version)
+    assert.equal(scene.versionAt(file), version)
+    assert.equal(file.path, files[version]?.path)
+    assert.deepEqual(await scene.get('never').then(({ path }) => path), file.path)
+    for (const [other, there] of files.entries()) assert.deepEqual(inodesOf(there), inodes[other])
+  }
+})
+
+test('a version that its server has put there once more stays where it is, and is known by its new ETag', async () => {
+  await using scene = await Scene.create()
+  const { server } = scene.scene
+  for (const version of [0, 1]) {
+    const file = await next(scene, version)
+    const inodes = inodesOf(file)
+    for (const [index, { path }] of scene.versions[version]?.entries() ?? [])
+      server.serve(`/${nameOf(index + 1)}`, { file: path, etag: `"again-${version}-${index}"` })
+    const again = await scene.get('always')
+    assert.deepEqual([again.path, inodesOf(again)], [file.path, inodes])
+    assert.equal((await scene.get('always')).downloadedBytes, 0)
+    assert.deepEqual(
+      scene.names.filter((name) => name.includes('partial')),
+      [],
+    )
+  }
+})
+
+test('a version that was damaged where it was is published anew', async () => {
+  await using scene = await Scene.create()
+  const files = [await scene.get(), await next(scene, 1), await next(scene, 2)]
+  const damaged = files[1]?.parts?.[2]?.path ?? ''
+  const { atime, mtime } = statSync(damaged)
+  const bytes = readFileSync(damaged)
+  bytes.writeUInt32LE(0xdeadbeef, bytes.length - 4)
+  writeFileSync(damaged, bytes)
+  utimesSync(damaged, atime, mtime)
+  assert.equal(scene.versionAt(await next(scene, 1)), 1)
+})
+
+/** Its publisher dies in each of its steps, one after the other, until what it leaves is like that. */
+async function diesWhen(scene: Scene, fetch: 'always' | 'if-missing', isSo: () => boolean): Promise<void> {
+  for (let step = 1; await diesAt(scene, step, fetch); step++) {
+    if (isSo()) return
+    // What one left would make the next one's way another.
+    await scene.scene.gate.prune({ olderThanMs: 0 })
+  }
+  assert.fail('it never was like that')
+}
+
+test('a download that is cut short takes nothing from a version that is published and has partials still', async () => {
+  await using scene = await Scene.create()
+  const { gate } = scene.scene
+  await scene.get()
+  scene.serve(1)
+  const hasPartial = () => scene.names.some((name) => name.startsWith(nameOf(3)) && name.endsWith('-partial'))
+  const before = await scene.get('never')
+  await diesWhen(scene, 'always', () => {
+    const note = JSON.parse(readFileSync(join(scene.models, `.${nameOf(1)}.os-mutex-group.json`), 'utf8'))
+    return note.folder !== undefined && hasPartial()
+  })
+  const file = await scene.get('never')
+  assert.notEqual(file.path, before.path)
+  const controller = new AbortController()
+  whenAsked(scene, 3, () => controller.abort())
+  await assert.rejects(gate.ensureModel(scene.url, { fetch: 'always', signal: controller.signal }), {
+    name: 'AbortError',
+  })
+  assert.equal(scene.versionAt(file), 1)
+  assert.deepEqual((await scene.get('never')).path, file.path)
+})
+
+test('parts of a first version that nobody completed are pruned once there is another one', async () => {
+  await using scene = await Scene.create()
+  const { gate } = scene.scene
+  const has = (part: number) => existsSync(join(scene.models, nameOf(part)))
+  await diesWhen(scene, 'if-missing', () => has(3) && !has(1))
+  const now = await next(scene, 1)
+  await gate.prune({ olderThanMs: 0 })
+  assert.deepEqual(scene.names, ['.locks', `.${nameOf(1)}.os-mutex-group.json`, basename(dirname(now.path))].sort())
+  assert.equal(scene.versionAt(await scene.get('never')), 1)
 })
 
 function next(scene: Scene, version: number): Promise<PublishedModel> {

@@ -1,6 +1,8 @@
 // The long forms of the storms: see scripts/storm.mjs.
 import { parseArgs } from 'node:util'
 import { CrashStorm, type CrashStormReport, crashCommand, longStorm } from './crash-storm.ts'
+import { whyHostAlone } from './gate-crowd.ts'
+import type { FileLedger } from './gate-model.ts'
 import { GateStorm, type GateStormReport, gateCommand, longGateStorm } from './gate-storm.ts'
 import { runLoudly } from './loudly.ts'
 import { percent, table } from './report.ts'
@@ -76,17 +78,20 @@ async function gate(args: readonly string[]): Promise<void> {
     command: gateCommand(options),
     open: () => GateStorm.open(options),
     tables: (report) => `${gateTable(report)}\n\n${ledgerTable(report)}`,
-    summary: ({ kills, looks }) => `gate, seed ${options.seed}, ${kills} kills, ${looks} looks, 0 promises broken`,
+    summary: ({ kills, looks }) =>
+      `gate, seed ${options.seed}, ${kills} kills${whyHostAlone === undefined ? '' : ' on the host alone'}, ${looks} looks, 0 promises broken`,
   })
 }
 
-function gateTable({ kills, downloads, loads, looks, pruned, seconds }: GateStormReport): string {
+function gateTable({ kills, downloads, loads, looks, contained, outrun, pruned, seconds }: GateStormReport): string {
   return table([
     ['what', 'times'],
     ['processes killed', kills],
+    [`processes in containers${whyHostAlone === undefined ? '' : ` (${whyHostAlone})`}`, contained],
     ['downloads begun', downloads],
+    ['- given up, since their server changed too fast', outrun],
     ['loads begun', loads],
-    ['published files looked at', looks],
+    ['published models looked at', looks],
     ['files pruned at the end', pruned],
     ['seconds', seconds],
   ])
@@ -94,12 +99,28 @@ function gateTable({ kills, downloads, loads, looks, pruned, seconds }: GateStor
 
 function ledgerTable({ ledgers }: GateStormReport): string {
   const head = ['model', 'connections', 'versions', 'kills', 'kills at rest', 'aborts', 'cuts']
-  const rows = ledgers.map((ledger) => {
-    const { bytes, connections, versions, kills, killsAtRest, aborts, cuts, served, bound } = ledger
-    const inVersions = `${(served / bytes / versions).toFixed(2)}`
-    return [mib(bytes), connections, versions, kills, killsAtRest, aborts, cuts, mib(served), inVersions, mib(bound)]
+  const rows = ledgers.flatMap((ledger) => {
+    const { connections, versions, kills, killsAtRest, aborts, cuts, files } = ledger
+    const whole = [mib(ledger.bytes), connections, versions, kills, killsAtRest, aborts, cuts]
+    const [only] = files
+    if (files.length === 1 && only) return [[...whole, ...served(only)]]
+    const parts = files.map((file, index) => [
+      `- part ${index + 1}: ${mib(file.bytes)}`,
+      '',
+      file.versions,
+      '',
+      '',
+      '',
+      '',
+      ...served(file),
+    ])
+    return [[...whole, '', '', ''], ...parts]
   })
   return table([[...head, 'served', 'times its versions', 'may be served'], ...rows])
+}
+
+function served({ bytes, versions, served, bound }: FileLedger): string[] {
+  return [mib(served), (served / bytes / versions).toFixed(2), mib(bound)]
 }
 
 function mib(bytes: number): string {

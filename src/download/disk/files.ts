@@ -39,6 +39,13 @@ export function isThere(path: string): Promise<boolean> {
   )
 }
 
+/** Whether both names lead to one file. */
+export async function isSameFile(path: string, other: string): Promise<boolean> {
+  const look = (name: string) => stat(name, { bigint: true }).catch(() => undefined)
+  const [one, two] = await Promise.all([look(path), look(other)])
+  return one !== undefined && one.ino === two?.ino && one.dev === two.dev
+}
+
 /** Whether nothing can be written there, by this user or by anybody. */
 export function isReadOnly(error: unknown): boolean {
   const code = errnoOf(error instanceof ModelDownloadError ? error.cause : error)

@@ -3,13 +3,14 @@ import { fstatSync } from 'node:fs'
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import { bytesOf, restOf } from '../disk/chunks.ts'
 import { type FileHash, type HashOptions, hashFile } from '../disk/file-hash.ts'
-import { onDisk } from '../disk/files.ts'
+import { partialPaths } from '../disk/file-names.ts'
+import { isSameFile, onDisk } from '../disk/files.ts'
 import { takeRoom } from '../disk/free-space.ts'
 import { ModelDownloadError } from '../errors.ts'
 import { ggufHeaderBytes, whyNotGguf } from '../gguf/header.ts'
 import type { RemoteIdentity } from '../http/identity.ts'
 import type { ResolvedSource } from '../source/parse.ts'
-import { Claim, type Leftover } from './claim.ts'
+import { Claim, dropLeftover, type Leftover } from './claim.ts'
 import { type Extent, Extents } from './extents.ts'
 import { isResumable, newRecord, resumedExtents, resumedRecord } from './leftovers.ts'
 import type { PartialRecord } from './record.ts'
@@ -98,12 +99,20 @@ export class PartialFile {
   /**
    * Takes over what an earlier download left. `undefined` when it is somebody's, or of no use. The caller has checked
    * `mayResume`.
+   *
+   * A part of a split model is published by a second name (group.ts). If its publisher died before it removed the first one,
+   * what is left is the file at `published`: to write there would be to write into what others read.
    */
   static async adopt(
     leftover: Leftover,
     source: ResolvedSource,
+    published: string,
     signal: AbortSignal | undefined,
   ): Promise<PartialFile | undefined> {
+    if (await isSameFile(partialPaths(leftover.destination, leftover.id).data, published)) {
+      await dropLeftover(leftover)
+      return undefined
+    }
     const record = resumedRecord(leftover.record, source)
     const extents = resumedExtents(leftover, record)
     const taken = await Claim.take({ ...leftover, extents }, record, signal)

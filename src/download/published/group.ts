@@ -8,11 +8,14 @@
 //   all parts in it. Then the note leads there. Whoever has read the old note goes on with the old files; `prune` removes
 //   them later.
 //
+// A version that comes back, since its server went back to it, is published by the note alone: it lies where it was.
+//
 // The note, `.<first part>.os-mutex-group.json`, is replaced in one step, so that every reader sees one version or the other.
 import { createHash } from 'node:crypto'
 import { link, mkdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { linkOrCopy } from '../disk/copy.ts'
+import type { HashOptions } from '../disk/file-hash.ts'
 import { groupPath } from '../disk/file-names.ts'
 import { onDisk, readSmallJson } from '../disk/files.ts'
 import { filePlatform } from '../disk/platform.ts'
@@ -21,7 +24,7 @@ import { Extents } from '../partial/extents.ts'
 import { findLeftovers, newRecord } from '../partial/leftovers.ts'
 import type { ResolvedSource } from '../source/parse.ts'
 import { type Manifest, readManifest, satisfies, speaksFor, writeJson, writeManifest } from './manifest.ts'
-import { asPublished, fromCache, type PublishedFile } from './verify.ts'
+import { asPublished, fromCache, type PublishedFile, verifyPublished } from './verify.ts'
 
 export interface GroupNote {
   readonly version: number
@@ -101,6 +104,47 @@ export function noteOf(
   const parts = manifests.map(({ bytes, sha256 }, index) => ({ name: names[index] as string, bytes, sha256 }))
   const id = groupId(parts.map(({ sha256 }) => sha256))
   return { version: 1, id, ...(folder !== undefined && { folder }), parts }
+}
+
+/**
+ * A note that leads to this version where it was published before, flat or in its folder. `undefined`: it is not there, or not all
+ * of it. What was damaged since, without a trace in its size or mtime, must be replaced: so all of it is hashed.
+ */
+export async function findVersion(
+  first: string,
+  version: GroupNote,
+  options: HashOptions,
+): Promise<GroupNote | undefined> {
+  for (const note of [version, { ...version, folder: folderName(first, version.id) }]) {
+    if (await isWhole(partPaths(first, note), note, options)) return note
+  }
+  return undefined
+}
+
+async function isWhole(paths: readonly string[], { id, parts }: GroupNote, options: HashOptions): Promise<boolean> {
+  const manifests = await Promise.all(paths.map(readManifest))
+  if (manifests.some((manifest) => manifest?.group !== id)) return false
+  let before = 0
+  for (const [index, path] of paths.entries()) {
+    const onBytes = (done: number) => options.onBytes?.(before + done)
+    const verification = await verifyPublished(path, { ...options, onBytes })
+    if (verification.verdict !== 'intact' || verification.sha256 !== parts[index]?.sha256) return false
+    before += verification.bytes
+  }
+  return true
+}
+
+/** Notes what is known by now of parts that stay as they are. */
+export async function noteAgain(
+  paths: readonly string[],
+  manifests: readonly Manifest[],
+  group: string,
+): Promise<void> {
+  for (const [index, path] of paths.entries()) {
+    const [known, { mtimeMs }] = await Promise.all([readManifest(path), onDisk('looking at', path, stat(path))])
+    const isAdopted = known?.isAdopted === true
+    await writeManifest(path, { ...(manifests[index] as Manifest), mtimeMs, group, ...(isAdopted && { isAdopted }) })
+  }
 }
 
 export async function writeGroup(first: string, note: GroupNote, signal?: AbortSignal): Promise<void> {

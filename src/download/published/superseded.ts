@@ -25,7 +25,13 @@ export async function pruneSuperseded(folder: string, olderThanMs: number, guard
     if (note === undefined || note.isPending || stats === undefined) continue
     if (Date.now() - stats.mtimeMs < olderThanMs) continue
     for (const { paths, folder: own } of versions(first, note, folder, names)) {
-      if (await areOurs(paths, own, note)) await guard(paths[0] as string, () => remove(paths, own, pruned))
+      const [there] = await areOurs(paths, own, note)
+      if (there === undefined) continue
+      await guard(there, async () => {
+        // Its server may have gone back to it meanwhile, and the note as well.
+        const ours = await areOurs(paths, own, await readGroup(first))
+        if (ours.length > 0) await remove(ours, paths, own, pruned)
+      })
     }
   }
   return pruned
@@ -47,25 +53,40 @@ function versions(first: string, note: GroupNote, folder: string, names: readonl
   ]
 }
 
-/** All parts are as they were published, together, and as another version than the note's; beside them is nothing else. */
-async function areOurs(paths: readonly string[], own: string | undefined, note: GroupNote): Promise<boolean> {
+/**
+ * The parts that are there, if all of them are as they were published, together, and of another version than the note's; beside
+ * them is nothing else. The others have no name yet, or none any more: who published or pruned them has died.
+ */
+async function areOurs(
+  paths: readonly string[],
+  own: string | undefined,
+  note: GroupNote | undefined,
+): Promise<readonly string[]> {
   const groups = new Set<string | undefined>()
+  const there: string[] = []
   for (const path of paths) {
     const [manifest, stats] = await Promise.all([readManifest(path), stat(path).catch(() => undefined)])
-    if (!manifest || !stats?.isFile() || !speaksFor(manifest, stats) || manifest.isAdopted) return false
+    if (stats === undefined) continue
+    if (!manifest || !stats.isFile() || !speaksFor(manifest, stats) || manifest.isAdopted) return []
     groups.add(manifest.group)
+    there.push(path)
   }
   const [group] = groups
-  if (groups.size !== 1 || group === undefined || group === note.id) return false
-  if (own === undefined) return true
+  if (note === undefined || groups.size !== 1 || group === undefined || group === note.id) return []
+  if (own === undefined) return there
   const ours = new Set(paths.flatMap((path) => [path, manifestPath(path)]))
-  const there = await readdir(own).catch(() => [])
-  return own.endsWith(`.${group.slice(0, 8)}`) && there.every((name) => ours.has(join(own, name)))
+  const names = await readdir(own).catch(() => [])
+  return own.endsWith(`.${group.slice(0, 8)}`) && names.every((name) => ours.has(join(own, name))) ? there : []
 }
 
 /** The first part goes first: llama.cpp can't begin with the others. */
-async function remove(paths: readonly string[], own: string | undefined, pruned: Pruned[]): Promise<void> {
-  for (const path of paths) {
+async function remove(
+  there: readonly string[],
+  paths: readonly string[],
+  own: string | undefined,
+  pruned: Pruned[],
+): Promise<void> {
+  for (const path of there) {
     const { size } = await stat(path)
     // Windows lets nobody remove what somebody has loaded.
     const isGone = await rm(path).then(
@@ -73,8 +94,9 @@ async function remove(paths: readonly string[], own: string | undefined, pruned:
       () => false,
     )
     if (!isGone) return
-    await removeQuietly(manifestPath(path))
     pruned.push({ path, bytes: size })
   }
+  // Also those of parts that never got their names.
+  for (const path of paths) await removeQuietly(manifestPath(path))
   if (own !== undefined) await rm(own, { recursive: true, force: true }).catch(() => {})
 }
