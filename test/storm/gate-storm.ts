@@ -124,8 +124,13 @@ export class GateStorm implements Storm<GateStormReport> {
 
   static async open(options: GateStormOptions): Promise<GateStorm> {
     const folder = await GateFolder.create()
-    const crowd = await GateCrowd.open(folder)
-    return new GateStorm(options, folder, await ModelServer.start({ bytesPerSecond }), crowd)
+    try {
+      const crowd = await GateCrowd.open(folder)
+      return new GateStorm(options, folder, await ModelServer.start({ bytesPerSecond }), crowd)
+    } catch (error) {
+      await folder[Symbol.asyncDispose]()
+      throw error
+    }
   }
 
   get progress(): string {
@@ -245,11 +250,11 @@ export class GateStorm implements Storm<GateStormReport> {
     if (action === 'abort' || action === 'kill') model.lose(call.before)
   }
 
-  #call(child: GateProcess, model: Model, random: Random): Call {
+  #call(child: GateProcess, model: Model, random?: Random): Call {
     const { connections } = model.plan
     const options = { fetch: 'always', connections } as const
     // A load takes long to begin: not too many of them, and of small models.
-    const isLoad = model.bytes <= MiB && !model.isSplit && random.chance(0.4)
+    const isLoad = model.bytes <= MiB && !model.isSplit && random?.chance(0.4) === true
     if (isLoad) this.#loads++
     else this.#downloads++
     const how = { child, model, before: model.served, changes: model.changes }
@@ -284,7 +289,7 @@ export class GateStorm implements Storm<GateStormReport> {
   }
 
   /** Kills the owner, and sees where a successor goes on. */
-  async #goOn(model: Model, { owner, bytes }: Resting, { random, where }: Place): Promise<void> {
+  async #goOn(model: Model, { owner, bytes }: Resting, { where }: Place): Promise<void> {
     const part = model.lastPart
     const [gets, changes] = [part.starts.length, model.changes]
     const killed = this.#calls.get(owner)
@@ -292,7 +297,8 @@ export class GateStorm implements Storm<GateStormReport> {
     await this.#crowd.kill(owner)
     if (killed !== undefined) model.lose(killed.before, { atRest: part })
     const next = await this.#crowd.start(where)
-    const call = this.#call(next, model, random)
+    // It draws nothing: whether it comes to this is for the kernel to say, and not in the plan.
+    const call = this.#call(next, model)
     const over = settled(call)
     while (part.starts.length === gets && !over.is && !this.#isOver) await sleep(1)
     const start = part.starts[gets]
