@@ -1,7 +1,7 @@
-// The check itself, which runs from its pack (see ../gpu.mjs) on the machine with the GPU. Several processes load a model and
-// create contexts at the same time, and together they want more of the GPU's memory than there is: in some rounds each by its
-// own LlamaModelGate, in as many rounds by node-llama-cpp alone. Only a last line that begins with `GPU PASSED` says that it has
-// passed: with the gate, whatever did not fit was refused by node-llama-cpp's estimate, and nothing by the driver.
+// The check itself, which runs from its pack (see ../gpu.mjs) on the machine with the GPU. Several processes load a
+// model and create contexts at the same time, and together they want more of the GPU's memory than there is: in some rounds
+// through the gate, in as many by node-llama-cpp alone. Only a last line that begins with `GPU PASSED` says that it has
+// passed: with the gate, node-llama-cpp's estimate refused all that did not fit, and the driver nothing.
 import { fork } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -10,7 +10,7 @@ import { parseArgs } from 'node:util'
 import { makeTinyGguf } from '../../out/test/support/tiny-gguf.js'
 
 const PROCESSES = 4
-/** Three would fit. But all four get their model and their first context, and then there is place for one of four more. */
+/** Three would fit. But all four get a model and a first context, which leaves room for one of four second contexts. */
 const FITTING = 3
 const CONTEXTS = 2
 const GIB = 2 ** 30
@@ -194,9 +194,9 @@ function start(briefing) {
   return member
 }
 
-/** Not simply the last line: a stack trace follows the reason. SIGKILL, which is the kernel's for want of memory, has none. */
+/** A stack trace follows the reason. SIGKILL, by which the kernel ends a process where memory runs out, has none. */
 function reasonIn(text) {
-  const line = text.split('\n').find((each) => /what\(\)|assert|error/i.test(each))
+  const line = text.split('\n').find((each) => /\.(cpp|h):\d+: |what\(\)|error/i.test(each))
   return line === undefined ? '' : `: ${line.trim()}`
 }
 
