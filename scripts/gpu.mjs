@@ -1,7 +1,6 @@
-// `npm run check:gpu [-- --pack] [-- options of gpu/check.mjs]`: loads and contexts near the limit of a GPU's memory, with
-// the gate and without. By hand: it needs a machine with a GPU that has a Vulkan driver. What runs is always the pack, a
-// folder with everything in it that a bare Linux x64 machine lacks; `--pack` only makes its archive, to be taken to such
-// a machine: `tar xzf os-mutex-gpu.tar.gz && os-mutex-gpu/run`.
+// `npm run check:gpu [-- --pack] [-- options of gpu/check.mjs]`: loads and contexts near the limit of a GPU's memory,
+// with the gate and without. By hand: it needs a machine with a GPU that has a Vulkan driver. What runs is always the
+// pack, a folder with all that a bare Linux x64 machine lacks. `--pack` only makes its archive, for another machine.
 import { cpSync, existsSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { call, requirePackages } from './platforms/debian.mjs'

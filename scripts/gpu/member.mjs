@@ -1,5 +1,5 @@
-// One process of the check: says what device it has, waits for "go", loads, creates contexts, makes a token of the first of them,
-// reports how each step went, and keeps all of it until "end".
+// One process of the check. It says what device it has, waits for "go", loads, creates contexts, makes a token with the
+// first of them, reports how each step went, and keeps all of it until "end".
 import { once } from 'node:events'
 import { getLlama, LlamaCompletion } from 'node-llama-cpp'
 import { LlamaModelGate } from 'os-mutex/llama'
