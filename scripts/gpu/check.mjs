@@ -1,7 +1,7 @@
 // The check itself, which runs from its pack (see ../gpu.mjs) on the machine with the GPU. Several processes load a
-// model and create contexts at the same time, and together they want more of the GPU's memory than there is: in some rounds
-// through the gate, in as many by node-llama-cpp alone. Only a last line that begins with `GPU PASSED` says that it has
-// passed: with the gate, node-llama-cpp's estimate refused all that did not fit, and the driver nothing.
+// model and create contexts at the same time, and together they want more of the GPU's memory than there is: in some
+// rounds through the gate, in as many by node-llama-cpp alone. Only a last line that begins with `GPU PASSED` says that
+// it has passed: with the gate, node-llama-cpp's estimate refused all that did not fit, and the driver nothing.
 import { fork } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
