@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync, renameSync, unlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -86,7 +86,9 @@ test('it knows its name: after a rename, a removal and a replacement', async () 
   writeFileSync(path, 'a new one')
   assert.equal(hold.isNamed(path), false)
   unlinkSync(other)
-  assert.equal(hold.isNamed(other), false)
+  // Windows before its version 1607, and Wine, remove the name of an open file when it is closed.
+  assert.equal(hold.isNamed(other), existsSync(other))
+  assert.ok(process.platform === 'win32' || !existsSync(other))
   hold.release()
   assert.equal(hold.isNamed(path), false)
 })
