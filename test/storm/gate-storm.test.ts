@@ -8,7 +8,7 @@ import { GateFolder } from '../support/gate-folder.ts'
 import { whyHostAlone } from './gate-crowd.ts'
 import { costOf, lossOf } from './gate-ledger.ts'
 import { gateCommand, runGateStorm, shortGateStorm } from './gate-storm.ts'
-import { Observer, type Sight } from './observer.ts'
+import { Observer, type Sight, type Subject } from './observer.ts'
 
 const canReplaceOpenFiles =
   process.platform === 'win32'
@@ -27,15 +27,10 @@ test('in a storm of kills, cuts and new versions only right files are ever seen,
   assert.ok(report.looks > 0)
 })
 
-test('the observer sees each content that a path has, and nothing of a path that has none', {
-  ...canReplaceOpenFiles,
-}, async () => {
-  await using folder = await GateFolder.create()
-  const [path, none] = [join(folder.models, 'one'), join(folder.models, 'none')]
-  await writeFile(path, 'right')
+/** An observer with what it has told so far; `seen` resolves when that is so much. */
+function observe(subjects: readonly Subject[]) {
   const sights: Sight[] = []
   let hear = () => {}
-  const subjects = [path, none].map((file) => ({ path: file, parts: 1 }))
   const observer = new Observer(subjects, (sight) => {
     sights.push(sight)
     hear()
@@ -45,6 +40,16 @@ test('the observer sees each content that a path has, and nothing of a path that
       hear = () => sights.length >= count && resolve()
       hear()
     })
+  return { observer, sights, seen }
+}
+
+test('the observer sees each content that a path has, and nothing of a path that has none', {
+  ...canReplaceOpenFiles,
+}, async () => {
+  await using folder = await GateFolder.create()
+  const [path, none] = [join(folder.models, 'one'), join(folder.models, 'none')]
+  await writeFile(path, 'right')
+  const { observer, sights, seen } = observe([path, none].map((file) => ({ path: file, parts: 1 })))
   await seen(1)
   await writeFile(join(folder.models, 'other'), 'wrong!')
   await rename(join(folder.models, 'other'), path)
@@ -64,17 +69,7 @@ test('the observer reads a split model where its note leads, and comes back when
 }, async () => {
   await using folder = await GateFolder.create()
   const first = join(folder.models, 'm-1')
-  const sights: Sight[] = []
-  let hear = () => {}
-  const observer = new Observer([{ path: first, parts: 2 }], (sight) => {
-    sights.push(sight)
-    hear()
-  })
-  const seen = (count: number) =>
-    new Promise<void>((resolve) => {
-      hear = () => sights.length >= count && resolve()
-      hear()
-    })
+  const { observer, sights, seen } = observe([{ path: first, parts: 2 }])
   const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
   const publish = async (texts: readonly string[], within?: string) => {
     const parts = texts.map((text, index) => ({ name: `m-${index + 1}`, sha256: sha256(text) }))
