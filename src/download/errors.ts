@@ -1,6 +1,5 @@
 // Every way in which a model file could not be fetched; `code` is the stable part, the message is for people.
 import { errnoName } from '../mutex/errno.ts'
-import type { OwnerInfo } from '../mutex/owner-info.ts'
 
 export type ModelDownloadErrorCode =
   | 'ERR_MODEL_INVALID_SOURCE'
@@ -21,7 +20,6 @@ export interface ModelDownloadErrorDetails {
   readonly path?: string | undefined
   readonly status?: number | undefined
   readonly retryAfterMs?: number | undefined
-  readonly owner?: OwnerInfo | undefined
   readonly cause?: unknown
 }
 
@@ -36,7 +34,7 @@ export interface ModelDownloadErrorDetails {
  * - `ERR_MODEL_NOT_GGUF`: what came is not a GGUF file.
  * - `ERR_MODEL_HASH_MISMATCH`, `ERR_MODEL_SIZE_MISMATCH`: not the file that was asked for.
  * - `ERR_MODEL_DISK_FULL`, `ERR_MODEL_FILE_SYSTEM`: the disk refused; see `path` and `cause`.
- * - `ERR_MODEL_FILE_IN_USE`: on Windows, another version is at `path` and some process has it open or loaded; see `owner`.
+ * - `ERR_MODEL_FILE_IN_USE`: on Windows, another version is at `path` and some process has it open or loaded.
  *   What was received stays, and the next call publishes it without receiving it again.
  * - `ERR_MODEL_NAME_TAKEN`: another source's file, or one of your own, has the `fileName` that was given; see `path`.
  */
@@ -50,8 +48,6 @@ export class ModelDownloadError extends Error {
   readonly status: number | undefined
   /** How long the server asked to be left alone, in milliseconds. */
   readonly retryAfterMs: number | undefined
-  /** Who is loading the file that is in use, where that is known. */
-  readonly owner: OwnerInfo | undefined
 
   constructor(code: ModelDownloadErrorCode, message: string, details: ModelDownloadErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause })
@@ -60,7 +56,6 @@ export class ModelDownloadError extends Error {
     this.path = details.path
     this.status = details.status
     this.retryAfterMs = details.retryAfterMs
-    this.owner = details.owner
   }
 }
 

@@ -4,7 +4,7 @@ import { basename, dirname, join, resolve } from 'node:path'
 import type { Dispatcher } from 'undici'
 import { onDisk } from '../download/disk/files.ts'
 import type { FetchPolicy } from '../download/download.ts'
-import { errnoOf, ModelDownloadError } from '../download/errors.ts'
+import { errnoOf } from '../download/errors.ts'
 import { checkDispatcher } from '../download/http/connections.ts'
 import { Model } from '../download/model.ts'
 import type { DownloadProgress } from '../download/progress.ts'
@@ -13,8 +13,6 @@ import { checkMirror, mirror } from '../download/published/mirror.ts'
 import type { PublishedModel } from '../download/published/verify.ts'
 import type { ModelSource } from '../download/source/parse.ts'
 import { resolveRequest } from '../download/source/resolve.ts'
-import { describeOwner } from '../mutex/describe-owner.ts'
-import { NamedMutex } from '../mutex/named-mutex.ts'
 import { allowManyWaits, checkKnown, checkOptions, checkTimeout, invalidArgument, namesOf } from '../mutex/options.ts'
 import { takeFolderLock } from './folder-lock.ts'
 import type { GateSettings } from './gate-options.ts'
@@ -147,63 +145,81 @@ async function ensureUnderLock(model: Model, call: Call): Promise<PublishedModel
   const machine = await locks.take(downloadMutexName(settings.prefix, path))
   const inFolder = await takeFolderLock(path, locks)
   const abandoned = machine.abandoned || inFolder?.abandoned === true
-  try {
-    return await downloadUnderLock(model, call, locks, {
-      waitedMs: machine.waitedMs,
-      abandoned,
-      patienceMs: patience.unusedMs,
-    })
-  } catch (error) {
-    throw await withLoader(error, settings)
-  }
+  return await downloadUnderLock(model, call, locks, {
+    waitedMs: machine.waitedMs,
+    abandoned,
+    patienceMs: patience.unusedMs,
+  })
 }
+
+/** The bytes that a download has, as it told last. */
+type Got = Pick<DownloadProgress, 'done' | 'total'>
 
 /** The previous owner may have published the file while this process waited; if it died, its work is verified again. */
 async function downloadUnderLock(
   model: Model,
-  { fetch, settings, options }: Call,
+  call: Call,
   locks: HeldLocks,
-  got: { readonly waitedMs: number; readonly abandoned: boolean; readonly patienceMs: number },
+  lock: { readonly waitedMs: number; readonly abandoned: boolean; readonly patienceMs: number },
 ): Promise<PublishedModel> {
-  const { onProgress, signal } = options
-  if (!got.abandoned && fetch !== 'always') {
+  const { fetch, options } = call
+  const { onProgress } = options
+  if (!lock.abandoned && fetch !== 'always') {
     const published = await model.find()
     if (published !== undefined) {
       onProgress?.({ phase: 'waiting', done: published.bytes, total: published.bytes })
       return published
     }
   }
-  return observed('download', model.path, got, () =>
+  let got: Got = { done: 0 }
+  return observed('download', model.path, lock, () =>
     model.download({
-      verifyAgain: got.abandoned,
+      verifyAgain: lock.abandoned,
       // Without a limit for the wait there is the default one for the download.
-      ...(got.patienceMs > 0 && { firstPatienceMs: got.patienceMs }),
-      guard: (path, replace) => underLoadLock(path, replace, settings, signal),
+      ...(lock.patienceMs > 0 && { firstPatienceMs: lock.patienceMs }),
+      guard: (path, replace) => underLoadLock(path, replace, call, { download: locks, got }),
       onProgress: (progress) => {
         const { done, total } = progress
-        locks.report({ done, unit: 'bytes', ...(total !== undefined && { total }) })
+        got = { done, ...(total !== undefined && { total }) }
+        locks.report({ ...got, unit: 'bytes' })
         onProgress?.(progress)
       },
     }),
   )
 }
 
-/** Whoever is about to load the file has compared it with what he wants: until he has it open, it stays. */
+/**
+ * Whoever is about to load the file has compared it with what he wants: until he has it open, it stays. Those who wait for
+ * this download wait for him, too.
+ */
 async function underLoadLock(
   path: string,
   replace: () => Promise<void>,
-  settings: GateSettings,
-  signal: AbortSignal | undefined,
+  { settings, patienceMs, options }: Call,
+  { download, got }: { readonly download: HeldLocks; readonly got: Got },
 ): Promise<void> {
   const real = await realpath(path).catch(() => undefined)
   if (real === undefined) return replace()
-  using mutex = new NamedMutex(modelMutexName(settings.prefix, real), settings.mutexOptions)
-  const lock = await mutex.acquire({ purpose: `replace ${basename(path)}`, ...(signal && { signal }) })
-  try {
-    await replace()
-  } finally {
-    lock.release()
-  }
+  const tell = options.onProgress && reportWaiting(options.onProgress, got)
+  using locks = new HeldLocks({
+    mutexOptions: settings.mutexOptions,
+    // 0 is for the wait before the download, which is done.
+    patience: new Patience({
+      limitMs: patienceMs || settings.downloadTimeoutMs,
+      extendWhileProgressing: settings.extendWhileProgressing,
+      beginsAtZero: true,
+    }),
+    purpose: `replace ${basename(path)}`,
+    work: `replace ${path}, which is being loaded`,
+    limitOption: 'downloadTimeoutMs',
+    signal: options.signal,
+    onLook: (owner) => {
+      tell?.(owner)
+      download.passOn(owner)
+    },
+  })
+  await locks.take(modelMutexName(settings.prefix, real))
+  await replace()
 }
 
 const firstPart = /-00001-(of-\d{5}\.gguf)$/
@@ -240,19 +256,6 @@ async function mirrorAll(model: PublishedModel, options: EnsureModelOptions): Pr
     await mirror(path, to, { signal, replace, onBytes })
     before += bytes
   }
-}
-
-/** Of a file that is in use: names the process that is loading it just now, if one is. */
-async function withLoader(error: unknown, { prefix, mutexOptions }: GateSettings): Promise<unknown> {
-  if (!(error instanceof ModelDownloadError) || error.code !== 'ERR_MODEL_FILE_IN_USE' || !error.path) return error
-  const { path, cause } = error
-  const realPath = await realpath(path).catch(() => undefined)
-  if (realPath === undefined) return error
-  using mutex = new NamedMutex(modelMutexName(prefix, realPath), mutexOptions)
-  const { held, owner } = mutex.query()
-  if (!held) return error
-  const message = `${error.message}. It is being loaded by ${describeOwner(owner)}`
-  return new ModelDownloadError(error.code, message, { path, cause, owner })
 }
 
 /** The same for every way of naming the folder, so that all processes agree on the mutex. The file need not exist. */

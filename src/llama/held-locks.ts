@@ -54,7 +54,7 @@ export class HeldLocks implements Disposable {
       ...((onLook || this.#locks.length > 0) && {
         onLook: (owner) => {
           onLook?.(owner)
-          this.#passOn(owner)
+          this.passOn(owner)
         },
       }),
     })
@@ -74,7 +74,7 @@ export class HeldLocks implements Disposable {
    * Those who wait for a lock that is held here wait for the owner ahead, too: its progress is what keeps them patient.
    * (A loads X and holds the device. B holds the file Y and waits for the device. C waits for Y.)
    */
-  #passOn(ahead: OwnerInfo | undefined): void {
+  passOn(ahead: OwnerInfo | undefined): void {
     if (ahead?.progress === undefined) return
     const isKnown = isSameOwner(ahead, this.#ahead) && ahead.progress.sequence === this.#ahead?.progress?.sequence
     this.#ahead = ahead

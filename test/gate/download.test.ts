@@ -376,7 +376,7 @@ test('what onProgress throws ends the call and frees the lock', async () => {
   const options = {
     onProgress: ({ done }: ModelProgress) => {
       if (done > 0) throw new Error('from the listener')
-      held.report({ done: 1 })
+      held.report({ done: 1, unit: 'bytes' })
     },
   }
   await assert.rejects(gate.ensureModel(scene.url, options), { message: 'from the listener' })

@@ -2,12 +2,13 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import { getLlama, type Llama, LlamaCompletion, type LlamaModel } from 'node-llama-cpp'
-import { LlamaModelGate, ModelDownloadError } from 'os-mutex/llama'
+import { MutexTimeoutError } from 'os-mutex'
+import { LlamaModelGate, type ModelProgress } from 'os-mutex/llama'
 import { GateFolder } from '../support/gate-folder.ts'
 import { ModelServer } from '../support/model-server.ts'
 import { makeTinyGguf } from '../support/tiny-gguf.ts'
-import { onWindows } from '../support/win32/foreign.ts'
 
 let llama: Llama
 before(async () => {
@@ -42,6 +43,7 @@ async function openVersions() {
     oldSource: url,
     newSource: { url, sha256: next.sha256 },
     next,
+    server,
     [Symbol.asyncDispose]: async () => {
       await server.close()
       await folder[Symbol.asyncDispose]()
@@ -68,21 +70,39 @@ test('a loaded model answers as before while its file is to be replaced; Windows
   assert.equal((await gate.ensureModel(newSource)).sha256, next.sha256)
 })
 
-test('the error about a file in use names the process that is loading it', onWindows, async () => {
+test('who replaces a file waits for whoever loads it, tells that, and gives up in time without losing a byte', async () => {
   await using scene = await openVersions()
-  const { folder, gate, file, newSource } = scene
-  const model = await gate.loadModel(llama, { modelPath: file.path, useMmap: true })
-  try {
-    using _loading = await folder.mutex('Model', file.path).acquire({ purpose: 'load a.gguf' })
-    await assert.rejects(gate.ensureModel(newSource), (error) => {
-      assert.ok(error instanceof ModelDownloadError)
-      assert.equal(error.code, 'ERR_MODEL_FILE_IN_USE')
+  const { folder, gate, file, oldSource, newSource, next, server } = scene
+  const waits: ModelProgress[] = []
+  const onProgress = (progress: ModelProgress) => void (progress.phase === 'waiting' && waits.push(progress))
+  {
+    using loading = await folder.mutex('Model', file.path).acquire({ purpose: 'load a.gguf' })
+    await assert.rejects(gate.ensureModel(newSource, { onProgress, timeoutMs: 300 }), (error) => {
+      assert.ok(error instanceof MutexTimeoutError)
       assert.equal(error.owner?.pid, process.pid)
-      assert.match(error.message, new RegExp(`being loaded by .*pid ${process.pid}.*load a\\.gguf`))
-      assert.ok(error.cause instanceof Error)
+      assert.match(error.message, /to replace .*a\.gguf, which is being loaded.*load a\.gguf/)
       return true
     })
-  } finally {
-    await model.dispose()
+    assert.ok(waits.length > 0)
+    for (const { done, total } of waits) assert.deepEqual([done, total], [next.bytes, next.bytes])
+    assert.equal((await gate.ensureModel(oldSource)).sha256, file.sha256)
+
+    // The load moves on, and whoever waits for the download waits for it, too.
+    waits.length = 0
+    const asked = server.requests('/a.gguf').length
+    const replaced = gate.ensureModel(newSource, { timeoutMs: 500 })
+    const behind = gate.ensureModel(newSource, { timeoutMs: 500, onProgress })
+    for (let percent = 1; percent <= 15; percent++) {
+      loading.report({ done: percent, total: 100, unit: '%' })
+      await delay(100)
+    }
+    loading.release()
+    for (const { sha256 } of await Promise.all([replaced, behind])) assert.equal(sha256, next.sha256)
+    for (const { done, total } of waits) assert.ok(total === undefined || (total === next.bytes && done <= total))
+    const ranges = server
+      .requests('/a.gguf')
+      .slice(asked)
+      .map(({ headers }) => headers.range)
+    assert.deepEqual(ranges, [])
   }
 })

@@ -3,15 +3,18 @@ import type { OwnerInfo } from '../../mutex/owner-info.ts'
 import { monotonicMs } from '../monotonic-clock.ts'
 import { isSameOwner } from './patience.ts'
 
-/** Another process or thread is downloading the file; these are its figures. */
+/**
+ * Another process or thread is downloading the file; these are its figures. Or the file is here, and another one is loading
+ * the version that it replaces (see `owner`): then the figures stand.
+ */
 export interface WaitingProgress {
   readonly phase: 'waiting'
-  /** Bytes that the owner has so far. Never falls, not even when a new owner has to start over. */
+  /** Bytes that are there so far. Never falls, not even when a new owner has to start over. */
   readonly done: number
   readonly total?: number
   readonly bytesPerSecond?: number
   readonly etaMs?: number
-  /** Who is downloading, as far as its record can be read. */
+  /** Whom this call waits for, as far as its record can be read. */
   readonly owner?: OwnerInfo
 }
 
@@ -23,12 +26,15 @@ interface Sample {
   readonly atMs: number
 }
 
-/** Makes a listener for looks at the owner's record; it reports each new state of it once. */
-export function reportWaiting(onProgress: (progress: WaitingProgress) => void): (owner: OwnerInfo | undefined) => void {
+/** Makes a listener for looks at the owner's record; it reports each new state of it once. `had`: what there was before. */
+export function reportWaiting(
+  onProgress: (progress: WaitingProgress) => void,
+  had: { readonly done: number; readonly total?: number } = { done: 0 },
+): (owner: OwnerInfo | undefined) => void {
   let reported: OwnerInfo | undefined
   let samples: Sample[] = []
   let first = true
-  let farthest = 0
+  let farthest = had.done
 
   return (owner) => {
     const sameOwner = isSameOwner(owner, reported)
@@ -40,12 +46,14 @@ export function reportWaiting(onProgress: (progress: WaitingProgress) => void): 
     reported = owner
     if (!sameOwner) samples = []
 
-    const total = owner?.progress?.total
-    const ownersDone = owner?.progress?.done ?? 0
+    // A load counts in other units.
+    const progress = owner?.progress?.unit === 'bytes' ? owner.progress : undefined
+    const total = progress === undefined ? had.total : progress.total
+    const ownersDone = progress?.done ?? had.done
     // A new owner that looks at what was kept, or starts over, must not turn the bar back.
     farthest = Math.max(farthest, ownersDone)
     const done = total === undefined ? ownersDone : Math.min(farthest, total)
-    if (owner?.progress !== undefined) samples = recent([...samples, { done: ownersDone, atMs: monotonicMs() }])
+    if (progress !== undefined) samples = recent([...samples, { done: ownersDone, atMs: monotonicMs() }])
     const bytesPerSecond = rate(samples)
     onProgress({
       phase: 'waiting',
