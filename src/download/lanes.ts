@@ -15,6 +15,7 @@ import { ModelDownloadError } from './errors.ts'
 import { LowSpeed, type SpeedLimit } from './http/low-speed.ts'
 import { type RemoteFile, UnusableRangeError } from './http/remote.ts'
 import { isTransient } from './http/retry.ts'
+import { LaneCount } from './lane-count.ts'
 import type { Extent } from './partial/extents.ts'
 
 export interface LanesOptions {
@@ -57,24 +58,18 @@ const KiB = 1024
 const MiB = 1024 * KiB
 /** A stretch is about so long, at the rate that its lane has. */
 const stretchMs = 2_000
+/** That of a lane that may turn out to be of no use. */
+const triedStretchMs = 1_000
 const [minStretchBytes, firstStretchBytes, maxStretchBytes] = [256 * KiB, 4 * MiB, 64 * MiB]
 /** Less than this is not taken from another lane, nor from one that will be done as soon: what is on its way to it is lost. */
 const [minStolenBytes, minTimeLeftMs] = [64 * KiB, 1_000]
 /** A lane so many times slower than the best one was is helped, also when another lane would make nothing faster before. */
 const farSlower = 4
-/** How long the rate is measured before lanes are added. */
-const lookMs = 200
+/** How long the rate of a lane is measured. */
+const measureMs = 200
 const lookEveryMs = 50
-/** In bytes a millisecond. One connection that brings as much is not what holds it up. */
-const enough = 150_000
-/** Doubling the lanes has to bring so much, or the line is full. */
-const worthwhileGain = 1.15
-/** With less time to go, another connection comes too late. */
-const tooLateMs = 1_500
 /** A lane that brought so much before it broke may try again at once. */
 const healthyBytes = MiB
-/** After a failed connection, how long until there may be another one. Doubled with each that fails in a row. */
-const [firstPauseMs, longestPauseMs] = [1_000, 30_000]
 
 export class Lanes {
   readonly #options: LanesOptions
@@ -82,24 +77,25 @@ export class Lanes {
   readonly #signal: AbortSignal
   readonly #running = new Set<Lane>()
   readonly #ends: Promise<void>[] = []
+  readonly #count: LaneCount
   #unclaimed: Extent[]
-  #most: number
-  /** The server gives no parts any more, so the lanes that are left are all there will be. */
-  #isFinal = false
-  #pauseMs = firstPauseMs
-  #pausedUntil = 0
   #failure: { readonly error: unknown } | undefined
   #received = 0
   /** The highest rate that a lane has had. */
   #best = 0
-  #look: { readonly at: number; readonly received: number; readonly rate: number } | undefined
+  /** When a lane left: those that stay need a moment to become as fast as they can be without it. */
+  #leftAt = 0
 
   constructor(options: LanesOptions) {
     this.#options = options
     this.#unclaimed = [...options.missing]
-    this.#most = options.total === undefined ? 1 : options.connections
+    this.#count = new LaneCount(this.#most, options.all)
     this.#signal = options.signal ? AbortSignal.any([options.signal, this.#ending.signal]) : this.#ending.signal
     setMaxListeners(0, this.#signal)
+  }
+
+  get #most(): number {
+    return this.#options.total === undefined ? 1 : this.#options.connections
   }
 
   /**
@@ -154,7 +150,7 @@ export class Lanes {
         if (lane.start === before) throw this.#options.empty({ start: lane.start, end: lane.end })
         continue
       }
-      const next = this.#claim(lane)
+      const next = this.#count.isTooMany(this.#running.size) ? undefined : this.#claim(lane.rate || this.#best)
       if (next === undefined) return this.#leave(lane)
       lane.start = next.start
       lane.end = next.end
@@ -173,7 +169,7 @@ export class Lanes {
         const bytes = bytesOf(chunks)
         const position = lane.start
         if (position + bytes > total) throw tooLong()
-        this.#count(lane, bytes)
+        this.#note(lane, bytes)
         onReceived(bytes)
         const wanted = Math.max(0, Math.min(bytes, lane.end - position))
         lane.start = position + wanted
@@ -195,10 +191,10 @@ export class Lanes {
     }
   }
 
-  #count(lane: Lane, bytes: number): void {
+  #note(lane: Lane, bytes: number): void {
     this.#received += bytes
     lane.received += bytes
-    if (lane.received >= healthyBytes) this.#pauseMs = firstPauseMs
+    if (lane.received >= healthyBytes) this.#count.succeed()
   }
 
   /** Ends all lanes: none of them can go on. */
@@ -214,6 +210,7 @@ export class Lanes {
   /** At once, and not a turn later: a lane that fails in between would leave its rest to this one. */
   #leave(lane: Lane): void {
     this.#running.delete(lane)
+    this.#leftAt = performance.now()
   }
 
   /** Its rest is anybody's again. Without any lane left, or where it is of no use to go on, the first error is all's. */
@@ -226,24 +223,19 @@ export class Lanes {
       this.#fail(error)
       return
     }
-    // A server that refuses one connection more, in whatever words, has told how many it likes just now.
-    if (isUnusable) this.#isFinal = true
     const { retryAfterMs = 0 } = error as ModelDownloadError
-    this.#pausedUntil = performance.now() + Math.max(this.#pauseMs, retryAfterMs)
-    this.#pauseMs = Math.min(2 * this.#pauseMs, longestPauseMs)
-    this.#most = this.#options.connections
+    this.#count.fail(this.#running.size, performance.now(), { retryAfterMs, isFinal: isUnusable })
   }
 
   #giveUp(stretch: Extent): void {
     this.#unclaimed = [...this.#unclaimed, stretch].sort((a, b) => a.start - b.start)
   }
 
-  /** The next stretch that nobody has, or a part of another lane's. */
-  #claim(lane?: Lane): Extent | undefined {
-    const rate = lane?.rate || this.#best
+  /** The next stretch that nobody has, or a part of another lane's, for a lane of this rate. */
+  #claim(rate: number): Extent | undefined {
     if (this.#unclaimed.length === 0) this.#split(rate)
     const next = this.#unclaimed.shift()
-    const length = stretchBytes(rate)
+    const length = stretchBytes(rate, this.#count.isTrying ? triedStretchMs : stretchMs)
     if (next === undefined || next.end - next.start <= length) return next
     const end = next.start + length
     this.#unclaimed.unshift({ start: end, end: next.end })
@@ -268,48 +260,29 @@ export class Lanes {
     return [...this.#running].sort((a, b) => timeLeft(b) - timeLeft(a))[0]
   }
 
-  /** Measures each lane, and adds lanes as long as that makes it faster. Rates are in bytes a millisecond. */
+  /** Measures each lane, and adds lanes where that makes it faster. Rates are in bytes a millisecond. */
   #grow(): void {
     const now = performance.now()
-    const look = this.#look
-    if (look === undefined) {
-      this.#look = { at: now, received: this.#received, rate: 0 }
-      return
-    }
-    const elapsedMs = now - look.at
-    if (elapsedMs < lookMs) return
-    const rate = (this.#received - look.received) / elapsedMs
-    this.#look = { at: now, received: this.#received, rate }
-    for (const lane of this.#running) {
+    const running = [...this.#running]
+    for (const lane of running) {
       measure(lane, now)
       this.#best = Math.max(this.#best, lane.rate)
     }
-    if (this.#isFinal || now < this.#pausedUntil) return
-    if (this.#isHeldUp()) {
+    if (this.#isHeldUp() && this.#count.mayAdd(running.length, now)) {
+      this.#count.want(running.length + 1)
       this.#add(1)
       return
     }
-    if (this.#running.size >= this.#most) return
-    if (this.#pausedUntil > 0) {
-      // One at a time after a failure: its success, or the next failure, says more.
-      this.#pausedUntil = now + this.#pauseMs
-      this.#add(1)
-      return
-    }
-    if (look.rate > 0 && rate < look.rate * worthwhileGain) {
-      this.#most = this.#running.size
-      return
-    }
-    if (rate >= enough || this.#left() < rate * tooLateMs) return
-    this.#add(Math.min(this.#running.size === 1 ? 3 : this.#running.size, this.#most - this.#running.size))
+    this.#add(this.#count.more({ now, received: this.#received, left: this.#left(), running }))
   }
 
   /** Lanes that found nothing to do have left, and then one of the others turned out to be slow. */
   #isHeldUp(): boolean {
     const last = this.#last()
-    if (last === undefined || this.#unclaimed.length > 0 || this.#running.size >= this.#options.connections)
+    if (last === undefined || this.#unclaimed.length > 0 || performance.now() - this.#leftAt < minTimeLeftMs)
       return false
-    return last.received > 0 && last.rate * farSlower < this.#best && timeLeft(last) > 2 * minTimeLeftMs
+    const fair = this.#best / this.#running.size
+    return last.received > 0 && last.rate * farSlower < fair && timeLeft(last) > 2 * minTimeLeftMs
   }
 
   #left(): number {
@@ -317,8 +290,10 @@ export class Lanes {
   }
 
   #add(count: number): void {
+    // At first each counts as if it had to share the line.
+    const rate = this.#best / (this.#running.size + count)
     for (let added = 0; added < count; added++) {
-      const stretch = this.#claim()
+      const stretch = this.#claim(rate)
       if (stretch === undefined) return
       this.#start(stretch)
     }
@@ -328,7 +303,7 @@ export class Lanes {
 /** The rate of the last second or so, so that a lane that stands still is soon known for it. */
 function measure(lane: Lane, now: number): void {
   const elapsedMs = now - lane.sample.at
-  if (elapsedMs < lookMs) return
+  if (elapsedMs < measureMs) return
   const rate = (lane.received - lane.sample.received) / elapsedMs
   lane.rate = lane.rate === 0 ? rate : 0.6 * lane.rate + 0.4 * rate
   lane.sample = { at: now, received: lane.received }
@@ -338,7 +313,7 @@ function timeLeft({ start, end, rate }: Lane): number {
   return (end - start) / Math.max(rate, 1e-3)
 }
 
-function stretchBytes(rate: number): number {
+function stretchBytes(rate: number, lengthMs: number): number {
   if (rate === 0) return firstStretchBytes
-  return Math.min(maxStretchBytes, Math.max(minStretchBytes, Math.round(rate * stretchMs)))
+  return Math.min(maxStretchBytes, Math.max(minStretchBytes, Math.round(rate * lengthMs)))
 }

@@ -11,7 +11,14 @@ import {
   sha256Of,
   until,
 } from '../support/download-folder.ts'
-import { decodeMap, downloadFile, Extents, encodeMap, resolveSource } from '../support/download-internals.ts'
+import {
+  type DownloadProgress,
+  decodeMap,
+  downloadFile,
+  Extents,
+  encodeMap,
+  resolveSource,
+} from '../support/download-internals.ts'
 import { startDownload } from '../support/download-process.ts'
 
 const MiB = 1024 * 1024
@@ -51,6 +58,20 @@ test('where each connection is slow, several share the work, and no byte comes t
     // What is under way when a stretch is shortened comes twice, and not a stretch.
     assert.ok(model.downloadedBytes < file.bytes + 2 * MiB, `${model.downloadedBytes} of ${file.bytes}`)
   }
+})
+
+test('where one connection fills the line, others are tried and leave', async (t) => {
+  const folder = await openDownloadFolder(t, { bytesPerSecond: 5 * MiB })
+  const file = folder.payload(20 * MiB)
+  const source = resolveSource(folder.server.serve(path, file.path))
+  const late: number[] = []
+  const onProgress = ({ done }: DownloadProgress) =>
+    void (done > 0.75 * file.bytes && late.push(folder.server.atOnce(path)))
+  const model = await downloadFile({ source, destination: folder.destination, onProgress })
+  assertPublished(folder, file)
+  assert.ok(folder.server.mostAtOnce(path) > 1)
+  assert.equal(late.length > 0 && Math.max(...late), 1)
+  assert.ok(model.downloadedBytes < file.bytes + 2 * MiB)
 })
 
 test('`connections: 1` uses one', async (t) => {

@@ -140,6 +140,11 @@ export class ModelServer implements AsyncDisposable {
     await this.#at(path).until((served) => served.requests.length >= count)
   }
 
+  /** So many answers for this path are under way. */
+  atOnce(path: string): number {
+    return this.#at(path).active
+  }
+
   /** So many answers for this path were under way at the same time. */
   mostAtOnce(path: string): number {
     return this.#at(path).mostActive

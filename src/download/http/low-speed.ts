@@ -1,6 +1,7 @@
 // A connection that is all but dead: it brings a byte now and then, so that no limit for silence ever ends it.
 import { bytesOf } from '../disk/chunks.ts'
 import { ModelDownloadError } from '../errors.ts'
+import { AwakeTime } from './awake-time.ts'
 import type { RemoteFile } from './remote.ts'
 
 /** As libcurl's CURLOPT_LOW_SPEED_LIMIT and CURLOPT_LOW_SPEED_TIME. */
@@ -11,8 +12,6 @@ export interface SpeedLimit {
 }
 
 const tickMs = 1_000
-/** A tick that comes later than this did not come late because of the server: the machine slept. */
-const longestTickMs = 2_000
 
 export class LowSpeed {
   readonly #limit: SpeedLimit
@@ -20,7 +19,7 @@ export class LowSpeed {
   #bytes = 0
   #waitedMs = 0
   #isWaiting = false
-  #tickedAt = performance.now()
+  readonly #time = new AwakeTime()
   #error: ModelDownloadError | undefined
 
   constructor(limit: SpeedLimit, answer: RemoteFile) {
@@ -55,9 +54,8 @@ export class LowSpeed {
   }
 
   #pass(): void {
-    const now = performance.now()
-    if (this.#isWaiting) this.#waitedMs += Math.min(now - this.#tickedAt, longestTickMs)
-    this.#tickedAt = now
+    const passedMs = this.#time.passed()
+    if (this.#isWaiting) this.#waitedMs += passedMs
   }
 
   #tick(): void {

@@ -1,10 +1,9 @@
 // How long a download may go on without getting anywhere: over all its tries, and while one of them stands still.
 import { setMaxListeners } from 'node:events'
+import { AwakeTime } from './awake-time.ts'
 import { worthwhileBytes } from './retry.ts'
 
 const tickMs = 500
-/** A tick that comes later than this came late because the machine slept, and not because of the server. */
-const longestTickMs = 2_000
 
 export interface PatienceOptions {
   readonly limitMs: number
@@ -23,7 +22,7 @@ export class TransferPatience implements Disposable {
   readonly signal: AbortSignal
   #leftMs: number
   #bytes = 0
-  #tickedAt = performance.now()
+  readonly #time = new AwakeTime()
   #failure: { readonly error: unknown } | undefined
 
   constructor({ limitMs, firstMs, signal, onTick }: PatienceOptions) {
@@ -65,9 +64,7 @@ export class TransferPatience implements Disposable {
   }
 
   #tick(): void {
-    const now = performance.now()
-    this.#leftMs -= Math.min(now - this.#tickedAt, longestTickMs)
-    this.#tickedAt = now
+    this.#leftMs -= this.#time.passed()
     if (this.isOver) this.#ending.abort(new Error('no progress'))
     try {
       this.#onTick()

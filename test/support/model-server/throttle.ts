@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
 export const maxChunkBytes = 64 * 1024
+/** What timers come late by is caught up, as far as this. */
+const latestMs = 50
 
 /** Lets bytes through at a steady rate, whoever asks. */
 export class Throttle {
@@ -19,7 +21,7 @@ export class Throttle {
   async take(bytes: number): Promise<void> {
     if (this.#bytesPerSecond === undefined) return
     const now = performance.now()
-    this.#freeAt = Math.max(this.#freeAt, now) + (bytes / this.#bytesPerSecond) * 1000
+    this.#freeAt = Math.max(this.#freeAt, now - latestMs) + (bytes / this.#bytesPerSecond) * 1000
     await sleep(this.#freeAt - now)
   }
 }
