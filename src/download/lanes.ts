@@ -176,7 +176,10 @@ export class Lanes {
         // Its failure is heard at once, for its lane may have long to wait for the next bytes.
         const writing = write(position, firstOf(chunks, wanted))
           .catch((error: unknown) => this.#fail(error))
-          .finally(() => writes.delete(writing))
+          .finally(() => {
+            writes.delete(writing)
+            answer.giveBack(chunks)
+          })
         writes.add(writing)
         if (writes.size >= writesAtOnce) await Promise.race(writes)
         // Not where the body ends as well: its connection can be used again then. Nor where only its end tells how long it is.

@@ -6,6 +6,7 @@ import * as undici from 'undici'
 import { invalidArgument } from '../../mutex/options.ts'
 import type { Environment } from '../source/hub.ts'
 import { secretsIn } from './answer-words.ts'
+import { inPlaceConnector } from './in-place.ts'
 import { type Proxies, type ProxyAddress, proxiesOf, unusable } from './proxies.ts'
 
 export interface Connections {
@@ -95,7 +96,7 @@ type ConnectOptions = undici.buildConnector.BuildOptions
 
 /** Each request goes its own way: a redirect may lead from a host behind a proxy to one that is not. */
 function agentsFor(proxies: Proxies, connect: ConnectOptions): { dispatcher: Dispatcher; all: readonly Dispatcher[] } {
-  const direct = new undici.Agent({ connect })
+  const direct = new undici.Agent({ connect: inPlaceConnector(connect) })
   const way = (address: ProxyAddress | undefined) =>
     address && { agent: proxyAgent(address, connect), variable: address.variable }
   const [http, https] = [way(proxies.http), way(proxies.https)]

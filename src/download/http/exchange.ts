@@ -6,12 +6,15 @@
 //   undici 7 throws in a socket event, where nobody can catch it: https://github.com/nodejs/undici/issues/5360 (fixed in
 //   undici 8, which Node 20 cannot run). Here it pauses only when the disk is far behind, and never on the last chunk.
 import { type Dispatcher, errors } from 'undici'
+import { Blocks, blockBytes } from './blocks.ts'
 
 export interface Answer {
   readonly status: number
   header(name: string): string | undefined
   /** The body, once, each time what has come in. What came before an error is handed out before it is thrown. */
   readonly body: AsyncIterable<readonly Buffer[]>
+  /** Of what `body` handed out: nobody reads it any more. See `Blocks`. */
+  giveBack(chunks: readonly Buffer[]): void
   /** Ends the exchange, if the rest of the body is not wanted. */
   discard(): void
 }
@@ -31,11 +34,8 @@ export interface ExchangeOptions {
 }
 
 const maxWaitingBytes = 4 * 1024 * 1024
-/**
- * The body is handed out in pieces of so much, or of what came in so many milliseconds. TLS brings 16 KiB at a time, and to write a
- * megabyte costs little more than to write one of these.
- */
-const [handedOutBytes, handedOutMs] = [1024 * 1024, 10]
+/** The body is handed out by the block, or by what came in so many milliseconds. To write a block costs little more than to write 16 KiB. */
+const handedOutMs = 10
 
 /** Sends a GET. Rejects with what the connection throws, or at once with the signal's reason. */
 export function exchange(url: URL, options: ExchangeOptions): Promise<Answer> {
@@ -59,8 +59,7 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
   #headTimer: NodeJS.Timeout | undefined
   #headers: Record<string, string | string[] | undefined> = {}
   #controller: Dispatcher.DispatchController | undefined
-  #waiting: Buffer[] = []
-  #waitingBytes = 0
+  readonly #blocks = new Blocks()
   /** Bytes of the body still to come, where the server told its length. */
   #missing = Number.POSITIVE_INFINITY
   #end: { readonly error?: unknown } | undefined
@@ -85,6 +84,10 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
   header(name: string): string | undefined {
     const value = this.#headers[name]
     return Array.isArray(value) ? value[0] : value
+  }
+
+  giveBack(chunks: readonly Buffer[]): void {
+    this.#blocks.giveBack(chunks)
   }
 
   discard(): void {
@@ -113,12 +116,12 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (this.#end) return
-    this.#waiting.push(chunk)
-    this.#waitingBytes += chunk.length
+    // An empty one tells some ends: to pause there would be to pause behind the end.
+    if (this.#end || chunk.length === 0) return
+    this.#blocks.add(chunk)
     this.#missing -= chunk.length
-    if (this.#waitingBytes > maxWaitingBytes && this.#missing > 0) controller.pause()
-    if (this.#waitingBytes >= handedOutBytes) this.#wake?.()
+    if (this.#blocks.bytes > maxWaitingBytes && this.#missing > 0) controller.pause()
+    if (this.#blocks.bytes >= blockBytes) this.#wake?.()
     else this.#waking ??= setTimeout(this.#wakeSoon, handedOutMs)
   }
 
@@ -136,7 +139,7 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
   }
 
   readonly #onAbort = (): void => {
-    this.#waiting = []
+    this.#blocks.take()
     this.#finish({ error: this.#signal?.reason })
   }
 
@@ -161,10 +164,8 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
   async *#chunks(): AsyncGenerator<readonly Buffer[]> {
     try {
       for (;;) {
-        const chunks = this.#waiting
-        if (chunks.length > 0) {
-          this.#waiting = []
-          this.#waitingBytes = 0
+        if (this.#blocks.bytes > 0) {
+          const chunks = this.#blocks.take()
           this.#controller?.resume()
           yield chunks
         } else if (this.#end) {

@@ -19,6 +19,8 @@ export interface RemoteFile {
   readonly contentType: string | undefined
   /** Each time all that has come in. */
   readonly body: AsyncIterable<readonly Buffer[]>
+  /** Of what `body` handed out: nobody reads it any more. To be called or not. */
+  giveBack(chunks: readonly Buffer[]): void
   /** Drops the connection, if the body is not wanted. */
   discard(): void
 }
@@ -181,6 +183,7 @@ export class Remote {
       hasRanges: range !== undefined || answer.header('accept-ranges')?.toLowerCase() === 'bytes',
       contentType: answer.header('content-type'),
       body: this.#chunks(answer, url, signal),
+      giveBack: (chunks) => answer.giveBack(chunks),
       discard: () => answer.discard(),
     }
   }

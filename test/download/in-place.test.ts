@@ -1,0 +1,101 @@
+// Sockets that are read in place, with all that makes undici stop within a chunk: each body has to come out byte by byte.
+import assert from 'node:assert/strict'
+import { createHash, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer, type RequestListener } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { Readable } from 'node:stream'
+import { after, before, test } from 'node:test'
+import fc from 'fast-check'
+import { Agent, type Dispatcher } from 'undici'
+import { inPlaceConnector } from '#download/http/in-place'
+import { selfSigned } from '../support/certificate.ts'
+
+const MiB = 1024 * 1024
+const content = randomBytes(3 * MiB)
+const certificate = selfSigned('IP:127.0.0.1')
+
+/** How an answer is sent, by its URL: `/length/<bytes>/<bytes of a write>`. */
+const answer: RequestListener = ({ url = '' }, response) => {
+  const [, framing, bytes, piece] = url.split('/')
+  const body = content.subarray(0, Number(bytes))
+  if (framing === 'length') response.setHeader('content-length', body.length)
+  if (framing === 'close') {
+    response.useChunkedEncodingByDefault = false
+    response.shouldKeepAlive = false
+  }
+  const pieces = function* () {
+    for (let at = 0; at < body.length; at += Number(piece)) yield body.subarray(at, at + Number(piece))
+  }
+  Readable.from(pieces(), { objectMode: false }).pipe(response)
+}
+
+const servers = { http: createServer(answer), https: createTlsServer(certificate, answer) }
+function originOf(scheme: keyof typeof servers): string {
+  const { port } = servers[scheme].address() as AddressInfo
+  return `${scheme}://127.0.0.1:${port}`
+}
+const agent = new Agent({ connect: inPlaceConnector({ ca: certificate.cert }) })
+before(async () => {
+  for (const server of Object.values(servers)) await once(server.listen(0, '127.0.0.1'), 'listening')
+})
+after(async () => {
+  await agent.destroy()
+  for (const server of Object.values(servers)) {
+    server.closeAllConnections()
+    server.close()
+  }
+})
+
+/** Hashes each chunk within the call, as it is only valid there. Pauses where `pauses` says so, for a turn or a millisecond. */
+function sha256Of(origin: string, path: string, pauses: (chunk: number) => 'no' | 'turn' | 'longer'): Promise<string> {
+  const hash = createHash('sha256')
+  return new Promise((resolve, reject) => {
+    let chunks = 0
+    const handler: Dispatcher.DispatchHandler = {
+      onRequestStart: () => {},
+      onResponseStart: () => {},
+      onResponseData: (controller, chunk) => {
+        // Undici tells some ends by one. To pause there is to pause behind the end.
+        if (chunk.length === 0) return
+        hash.update(chunk)
+        // What is read next goes there.
+        chunk.fill(0)
+        const pause = pauses(chunks++)
+        if (pause === 'no') return
+        controller.pause()
+        if (pause === 'turn') setImmediate(() => controller.resume())
+        else setTimeout(() => controller.resume(), 2)
+      },
+      onResponseEnd: () => resolve(hash.digest('hex')),
+      onResponseError: (_, error) => reject(error),
+    }
+    agent.dispatch({ origin, path, method: 'GET' }, handler)
+  })
+}
+
+test('bodies of all framings come out whole, however often the parser pauses', async () => {
+  const scheme = fc.constantFrom('http' as const, 'https' as const)
+  const framing = fc.constantFrom('length', 'chunked', 'close')
+  const bytes = fc.integer({ min: 1, max: 3 * MiB })
+  const piece = fc.constantFrom(100, 1000, 16_384, 65_536, MiB)
+  const pauses = fc.array(fc.constantFrom('no' as const, 'turn' as const, 'longer' as const), { minLength: 1 })
+  await fc.assert(
+    fc.asyncProperty(scheme, framing, bytes, piece, pauses, async (scheme, framing, most, piece, pauses) => {
+      // Not thousands of pauses.
+      const bytes = Math.min(most, 500 * piece)
+      const pausesAt = (chunk: number) => pauses[chunk % pauses.length] ?? 'no'
+      const hash = await sha256Of(originOf(scheme), `/${framing}/${bytes}/${piece}`, pausesAt)
+      assert.equal(hash, createHash('sha256').update(content.subarray(0, bytes)).digest('hex'))
+    }),
+    { numRuns: 50 },
+  )
+})
+
+test('one connection brings answer after answer', async () => {
+  for (let bytes = 1; bytes < 2 * MiB; bytes *= 7) {
+    const hash = await sha256Of(originOf('http'), `/length/${bytes}/65536`, () => 'turn')
+    assert.equal(hash, createHash('sha256').update(content.subarray(0, bytes)).digest('hex'))
+  }
+})
