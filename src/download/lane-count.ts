@@ -64,6 +64,11 @@ export class LaneCount {
     return this.#trial !== undefined
   }
 
+  /** One is enough, as far as is known, and no others are tried. */
+  get isAlone(): boolean {
+    return this.#wanted === 1 && !this.isTrying
+  }
+
   /** Whether one lane fewer than these is enough. Not while they are tried. */
   isTooMany(running: number): boolean {
     return this.#trial === undefined && running > this.#wanted

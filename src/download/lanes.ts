@@ -60,6 +60,8 @@ const MiB = 1024 * KiB
 const stretchMs = 2_000
 /** That of a lane that may turn out to be of no use. */
 const triedStretchMs = 1_000
+/** That of the last one. */
+const lastStretchMs = 250
 const [minStretchBytes, firstStretchBytes, maxStretchBytes] = [256 * KiB, 4 * MiB, 64 * MiB]
 /** Less than this is not taken from another lane, nor from one that will be done as soon: what is on its way to it is lost. */
 const [minStolenBytes, minTimeLeftMs] = [64 * KiB, 1_000]
@@ -237,21 +239,35 @@ export class Lanes {
   /** The next stretch that nobody has, or a part of another lane's, for a lane of this rate. */
   #claim(rate: number): Extent | undefined {
     if (this.#unclaimed.length === 0) this.#split(rate)
+    const length = this.#stretchBytes(rate)
     const next = this.#unclaimed.shift()
-    const length = stretchBytes(rate, this.#count.isTrying ? triedStretchMs : stretchMs)
     if (next === undefined || next.end - next.start <= length) return next
     const end = next.start + length
     this.#unclaimed.unshift({ start: end, end: next.end })
     return { start: next.start, end }
   }
 
-  /** Takes from the lane that would be last, so much that it and a lane of this rate end at the same time. */
+  /** Shorter towards the end, so that all lanes end at about the same time. */
+  #stretchBytes(rate: number): number {
+    if (this.#count.isAlone) return Number.POSITIVE_INFINITY
+    if (rate === 0) return firstStretchBytes
+    const fair = sizeOf(this.#unclaimed) / Math.max(this.#running.size, 1)
+    const longest = rate * (this.#count.isTrying ? triedStretchMs : stretchMs)
+    const bytes = Math.min(longest, Math.max(fair, rate * lastStretchMs))
+    return Math.min(maxStretchBytes, Math.max(minStretchBytes, Math.round(bytes)))
+  }
+
+  /**
+   * Takes from the lane that would be last, so much that it and a lane of this rate end at the same time. Of much more than a
+   * stretch all but a stretch: the file's order is that in which it is hashed.
+   */
   #split(rate: number): void {
     const last = this.#last()
     if (last === undefined) return
     const left = last.end - last.start
     const share = last.rate + rate === 0 ? 0.5 : last.rate / (last.rate + rate)
-    const kept = Math.floor(left * share)
+    const stretch = last.rate === 0 ? maxStretchBytes : Math.max(minStretchBytes, Math.round(last.rate * stretchMs))
+    const kept = Math.min(Math.floor(left * share), stretch)
     if (left - kept < minStolenBytes || timeLeft(last) < minTimeLeftMs) return
     this.#unclaimed.push({ start: last.start + kept, end: last.end })
     last.end = last.start + kept
@@ -289,7 +305,7 @@ export class Lanes {
   }
 
   #left(): number {
-    return [...this.#running, ...this.#unclaimed].reduce((sum, { start, end }) => sum + Math.max(0, end - start), 0)
+    return sizeOf(this.#running) + sizeOf(this.#unclaimed)
   }
 
   #add(count: number): void {
@@ -316,7 +332,6 @@ function timeLeft({ start, end, rate }: Lane): number {
   return (end - start) / Math.max(rate, 1e-3)
 }
 
-function stretchBytes(rate: number, lengthMs: number): number {
-  if (rate === 0) return firstStretchBytes
-  return Math.min(maxStretchBytes, Math.max(minStretchBytes, Math.round(rate * lengthMs)))
+function sizeOf(extents: Iterable<Extent>): number {
+  return [...extents].reduce((sum, { start, end }) => sum + Math.max(0, end - start), 0)
 }
