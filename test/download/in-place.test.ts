@@ -7,6 +7,7 @@ import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { Readable } from 'node:stream'
 import { after, before, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import fc from 'fast-check'
 import { Agent, type Dispatcher } from 'undici'
 import { inPlaceConnector } from '#download/http/in-place'
@@ -14,19 +15,26 @@ import { selfSigned } from '../support/certificate.ts'
 
 const MiB = 1024 * 1024
 const content = randomBytes(3 * MiB)
+const contentOf = (bytes: number) =>
+  bytes <= content.length ? content.subarray(0, bytes) : Buffer.alloc(bytes, content)
+const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
 const certificate = selfSigned('IP:127.0.0.1')
+
+/** What the last answer has sent so far. */
+let sent = 0
 
 /** How an answer is sent, by its URL: `/length/<bytes>/<bytes of a write>`. */
 const answer: RequestListener = ({ url = '' }, response) => {
   const [, framing, bytes, piece] = url.split('/')
-  const body = content.subarray(0, Number(bytes))
+  const body = contentOf(Number(bytes))
+  sent = 0
   if (framing === 'length') response.setHeader('content-length', body.length)
   if (framing === 'close') {
     response.useChunkedEncodingByDefault = false
     response.shouldKeepAlive = false
   }
   const pieces = function* () {
-    for (let at = 0; at < body.length; at += Number(piece)) yield body.subarray(at, at + Number(piece))
+    for (; sent < body.length; sent += Number(piece)) yield body.subarray(sent, sent + Number(piece))
   }
   Readable.from(pieces(), { objectMode: false }).pipe(response)
 }
@@ -48,8 +56,11 @@ after(async () => {
   }
 })
 
-/** Hashes each chunk within the call, as it is only valid there. Pauses where `pauses` says so, for a turn or a millisecond. */
-function sha256Of(origin: string, path: string, pauses: (chunk: number) => 'no' | 'turn' | 'longer'): Promise<string> {
+/** How long; or until the promise is resolved. */
+type Pause = 'no' | 'turn' | 'longer' | Promise<unknown>
+
+/** Hashes each chunk within the call, as it is only valid there. Pauses where `pauses` says so. */
+function sha256Of(origin: string, path: string, pauses: (chunk: number) => Pause): Promise<string> {
   const hash = createHash('sha256')
   return new Promise((resolve, reject) => {
     let chunks = 0
@@ -65,7 +76,8 @@ function sha256Of(origin: string, path: string, pauses: (chunk: number) => 'no' 
         const pause = pauses(chunks++)
         if (pause === 'no') return
         controller.pause()
-        if (pause === 'turn') setImmediate(() => controller.resume())
+        if (typeof pause === 'object') void pause.then(() => controller.resume())
+        else if (pause === 'turn') setImmediate(() => controller.resume())
         else setTimeout(() => controller.resume(), 2)
       },
       onResponseEnd: () => resolve(hash.digest('hex')),
@@ -87,7 +99,7 @@ test('bodies of all framings come out whole, however often the parser pauses', a
       const bytes = Math.min(most, 500 * piece)
       const pausesAt = (chunk: number) => pauses[chunk % pauses.length] ?? 'no'
       const hash = await sha256Of(originOf(scheme), `/${framing}/${bytes}/${piece}`, pausesAt)
-      assert.equal(hash, createHash('sha256').update(content.subarray(0, bytes)).digest('hex'))
+      assert.equal(hash, sha256(contentOf(bytes)))
     }),
     { numRuns: 50 },
   )
@@ -96,6 +108,29 @@ test('bodies of all framings come out whole, however often the parser pauses', a
 test('one connection brings answer after answer', async () => {
   for (let bytes = 1; bytes < 2 * MiB; bytes *= 7) {
     const hash = await sha256Of(originOf('http'), `/length/${bytes}/65536`, () => 'turn')
-    assert.equal(hash, createHash('sha256').update(content.subarray(0, bytes)).digest('hex'))
+    assert.equal(hash, sha256(contentOf(bytes)))
+  }
+})
+
+test('a paused connection is read no further', async () => {
+  const bytes = 48 * MiB
+  for (const scheme of ['http', 'https'] as const) {
+    const stands = async () => {
+      for (let before = -1; before !== sent; ) {
+        before = sent
+        await delay(200)
+      }
+    }
+    let standing: Promise<void> | undefined
+    let sentByThen = bytes
+    const hash = await sha256Of(originOf(scheme), `/length/${bytes}/65536`, () => {
+      if (standing !== undefined) return 'no'
+      standing = stands().then(() => {
+        sentByThen = sent
+      })
+      return standing
+    })
+    assert.ok(sentByThen < bytes / 2, `${sentByThen} bytes were on their way`)
+    assert.equal(hash, sha256(contentOf(bytes)))
   }
 })

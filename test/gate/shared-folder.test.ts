@@ -239,6 +239,31 @@ test("a stranger's folder of locks is refused in a sticky folder, and taken in a
   assert.ok(told[0]?.includes(`it belongs to user ${secondUser}`), told[0])
 })
 
+test(
+  'two users of a sticky folder, whom no lock reaches both, get one file and leave nothing',
+  withSecondUser,
+  async () => {
+    await using scene = await Scene.create()
+    const { server, url, model, models } = scene
+    chmodSync(models, 0o1777)
+    const userOf = (uid: number) => GateProcess.start(scene.apart(), {}, startedIn({ uid }))
+    await using first = await userOf(secondUser)
+    await using second = await userOf(secondUser - 1)
+    server.pause('/m.gguf', model.bytes / 2)
+    const calls = [first.ensureModel(url)]
+    await calls[0]?.seenProgress(({ phase }) => phase === 'downloading')
+    calls.push(second.ensureModel(url))
+    await calls[1]?.seenProgress(({ phase }) => phase === 'downloading')
+    server.resume('/m.gguf')
+    const files = await Promise.all(calls.map(({ result }) => result))
+    assert.deepEqual(
+      files.map(({ sha256 }) => sha256),
+      [model.sha256, model.sha256],
+    )
+    assert.deepEqual(readdirSync(models).sort(), ['.locks', '.m.gguf.os-mutex.json', 'm.gguf'])
+  },
+)
+
 test('another file system in place of the folder of the locks is refused', withNamespaces, async () => {
   await using scene = await Scene.create()
   const { models, locks, url, model } = scene

@@ -45,9 +45,9 @@ function readInPlace(socket: InPlaceSocket): void {
       isPaused = chunk !== undefined
       if (chunk !== undefined) return chunk
     }
-    // Node's own goes on after a pause, and tells the end. That must come neither before what was read nor in a pause, where undici
+    // Node's own goes on after a pause, and tells the end. That must come behind what was read, and never in a pause, where undici
     // fails by it: https://github.com/nodejs/undici/issues/5360
-    return chunks.length > 0 || isPaused ? null : read.call(socket, 0)
+    return isPaused ? null : read.call(socket, 0)
   }
   // A parser that pauses within a chunk gives the rest of it back.
   socket.unshift = (rest: Uint8Array) => {

@@ -17,7 +17,15 @@ import { errnoOf, ModelDownloadError } from '../errors.ts'
 import type { PartialFile } from '../partial/file.ts'
 import { isResumable } from '../partial/leftovers.ts'
 import type { ResolvedSource } from '../source/parse.ts'
-import { dropManifest, isFromFuture, type Manifest, newManifest, readManifest, writeManifest } from './manifest.ts'
+import {
+  dropManifest,
+  isFromFuture,
+  type Manifest,
+  newManifest,
+  readManifest,
+  speaksFor,
+  writeManifest,
+} from './manifest.ts'
 
 /** A partial whose bytes have been found to be right. */
 export interface Checked {
@@ -45,7 +53,10 @@ export async function seal(checked: Checked, signal: AbortSignal | undefined): P
   }
 }
 
-/** Publishes one file, in place of what may be there. */
+/**
+ * Publishes one file, in place of what may be there. Nobody need replace what has the same bytes: somebody whom no lock reaches
+ * may have published them meanwhile, and in a sticky folder his file is his alone.
+ */
 export async function publish(
   checked: Checked,
   manifest: Manifest,
@@ -54,9 +65,20 @@ export async function publish(
   const { partial } = checked
   const { destination } = partial
   const give = () => giveName(partial, manifest, signal)
-  await (guard && (await isThere(destination)) ? guard(destination, give) : give())
-  await partial.forgetRecord()
+  try {
+    await (guard && (await isThere(destination)) ? guard(destination, give) : give())
+    await partial.forgetRecord()
+  } catch (error) {
+    if (!(await isPublished(destination, manifest))) throw error
+    await partial.drop()
+  }
   await abortable(syncFolder(dirname(destination)), signal)
+}
+
+async function isPublished(destination: string, { sha256 }: Manifest): Promise<boolean> {
+  const stats = await stat(destination).catch(() => undefined)
+  const manifest = await readManifest(destination).catch(() => undefined)
+  return stats !== undefined && manifest?.sha256 === sha256 && speaksFor(manifest, stats)
 }
 
 export function syncFolder(folder: string): Promise<void> {
