@@ -93,7 +93,7 @@ export class Lanes {
     this.#unclaimed = [...options.missing]
     this.#count = new LaneCount(this.#most, options.all)
     this.#signal = options.signal ? AbortSignal.any([options.signal, this.#ending.signal]) : this.#ending.signal
-    setMaxListeners(0, this.#signal)
+    setMaxListeners(0, this.#signal, this.#ending.signal)
   }
 
   get #most(): number {
@@ -173,6 +173,7 @@ export class Lanes {
         if (position + bytes > total) throw tooLong()
         this.#note(lane, bytes)
         onReceived(bytes)
+        while (position + bytes >= lane.end && this.#goOn(lane, answer)) {}
         const wanted = Math.max(0, Math.min(bytes, lane.end - position))
         lane.start = position + wanted
         // Its failure is heard at once, for its lane may have long to wait for the next bytes.
@@ -245,6 +246,17 @@ export class Lanes {
     const end = next.start + length
     this.#unclaimed.unshift({ start: end, end: next.end })
     return { start: next.start, end }
+  }
+
+  /** With the stretch behind its own, where nobody has that and the lane's answer brings it. */
+  #goOn(lane: Lane, answer: RemoteFile): boolean {
+    const end = Math.min(answer.end ?? lane.end, lane.end + this.#stretchBytes(lane.rate || this.#best))
+    const index = this.#unclaimed.findIndex(({ start }) => start === lane.end)
+    const next = this.#unclaimed[index]
+    if (next === undefined || end <= lane.end || this.#count.isTooMany(this.#running.size)) return false
+    lane.end = Math.min(end, next.end)
+    this.#unclaimed.splice(index, 1, ...(lane.end < next.end ? [{ start: lane.end, end: next.end }] : []))
+    return true
   }
 
   /** Shorter towards the end, so that all lanes end at about the same time. */

@@ -1,7 +1,8 @@
 // One file over several connections.
 import assert from 'node:assert/strict'
-import { readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
+import { Agent, type Dispatcher } from 'undici'
 import {
   assertPublished,
   type DownloadFolder,
@@ -162,6 +163,58 @@ test('a server that takes one connection only is served by one', async (t) => {
   await folder.server.requested(path, 4)
   folder.server.fault(path, undefined)
   await download
+  assertPublished(folder, file)
+})
+
+test('a server that promises ranges and gives none is asked for the file once, by the connection that brings it', async (t) => {
+  const folder = await openDownloadFolder(t, { bytesPerSecondPerConnection: 10 * MiB })
+  const file = folder.payload(20 * MiB)
+  const source = resolveSource(folder.server.serve(path, file.path))
+  folder.server.fault(path, { kind: 'ignore-range' })
+  for (const connections of [undefined, 6]) {
+    const model = await downloadFile({
+      source,
+      destination: folder.destination,
+      connections,
+      fetch: 'always',
+      ...quick,
+    })
+    assertPublished(folder, file)
+    assert.ok(model.downloadedBytes <= file.bytes, `${model.downloadedBytes} of ${file.bytes}`)
+    rmSync(folder.destination)
+  }
+})
+
+// Undici sends a request again, into the same handler, when the connection that it shares with another one is called off.
+test('a dispatcher that sends a request again in mid-answer joins nothing', async (t) => {
+  const folder = await openDownloadFolder(t)
+  const file = folder.payload(20 * MiB)
+  const source = resolveSource(folder.server.serve(path, file.path))
+  let again = 0
+  const agent = new Agent()
+  t.after(() => agent.destroy())
+  const dispatcher = agent.compose((dispatch) => (options, handler) => {
+    let bytes = 0
+    const twice: Dispatcher.DispatchHandler = {
+      onRequestStart: (controller, context) => handler.onRequestStart?.(controller, context),
+      onResponseStart: (...answer) => handler.onResponseStart?.(...answer),
+      onResponseData: (controller, chunk) => {
+        handler.onResponseData?.(controller, chunk)
+        bytes += chunk.length
+        if (bytes < 100_000 || again > 0) return
+        again++
+        controller.abort(new Error('called off'))
+      },
+      onResponseEnd: (...end) => handler.onResponseEnd?.(...end),
+      onResponseError: (controller, error) => {
+        if (error.message === 'called off') dispatch(options, handler)
+        else handler.onResponseError?.(controller, error)
+      },
+    }
+    return dispatch(options, twice)
+  })
+  await downloadFile({ source, destination: folder.destination, connections: 1, dispatcher, ...quick })
+  assert.equal(again, 1)
   assertPublished(folder, file)
 })
 

@@ -107,6 +107,12 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
   onResponseStart(_: unknown, status: number, headers: Record<string, string | string[] | undefined>): void {
     // 1xx: the answer proper follows.
     if (status < 200) return
+    // Undici sends a request again, of which it has handed out a part, when a pipelined one on its connection was called off. What
+    // comes now is no continuation of that part.
+    if (this.status !== 0) {
+      this.#finish({ error: new Error('the request was sent again after its answer had begun') })
+      return
+    }
     clearTimeout(this.#headTimer)
     this.status = status
     this.#headers = headers
