@@ -84,16 +84,11 @@ export class LaneCount {
   }
 
   /** A connection has failed. `isFinal`: because the server gives no parts any more. */
-  fail(running: number, now: number, { retryAfterMs = 0, isFinal = false }): void {
+  fail(now: number, { retryAfterMs = 0, isFinal = false }): void {
     if (isFinal) this.#isFinal = true
     this.#pausedUntil = now + Math.max(this.#pauseMs, retryAfterMs)
     this.#pauseMs = Math.min(2 * this.#pauseMs, longestPauseMs)
     this.#sample = undefined
-    if (this.#trial === undefined) return
-    // A server that refuses one connection more has told how many it likes just now.
-    this.#trial = undefined
-    this.#wanted = Math.max(this.#wanted, running)
-    this.#pauseTrials(now)
   }
 
   /** A connection has brought so much that it counts as a success. */
@@ -141,18 +136,14 @@ export class LaneCount {
       return isRising ? undefined : Math.max(before, rate)
     }
     this.#trial = undefined
-    if (rate < trial.rate * worthwhileGain) {
+    if (rate <= trial.rate * worthwhileGain) {
       this.#wanted = trial.lanes
-      this.#pauseTrials(now)
+      this.#rest = { until: now + this.#restMs, rate }
+      this.#restMs *= 2
       return undefined
     }
     this.#wanted = running.length
     this.#restMs = firstRestMs
     return rate
-  }
-
-  #pauseTrials(now: number): void {
-    this.#rest = { until: now + this.#restMs, rate: this.#rate ?? 0 }
-    this.#restMs *= 2
   }
 }

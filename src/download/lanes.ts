@@ -230,7 +230,7 @@ export class Lanes {
       return
     }
     const { retryAfterMs = 0 } = error as ModelDownloadError
-    this.#count.fail(this.#running.size, performance.now(), { retryAfterMs, isFinal: isUnusable })
+    this.#count.fail(performance.now(), { retryAfterMs, isFinal: isUnusable })
   }
 
   #giveUp(stretch: Extent): void {

@@ -24,7 +24,8 @@ interface SimulatedLane {
 function simulate(line: Line, forMs: number, count = new LaneCount(8, false)): number[] {
   const { capacity = () => Number.POSITIVE_INFINITY, each, startMs = 1, rampMs = 0 } = line
   const tickMs = 50
-  const lanes: SimulatedLane[] = [{ received: 0, at: 0 }]
+  // The first one's answer is there.
+  const lanes: SimulatedLane[] = [{ received: 0, at: -startMs }]
   const counts: number[] = []
   let received = 0
   const left = 1e12
@@ -40,7 +41,7 @@ function simulate(line: Line, forMs: number, count = new LaneCount(8, false)): n
     }
     for (let more = count.more({ now, received, left, running: lanes }); more > 0; more--) {
       if (lanes.length < (line.refusedAbove ?? 8)) lanes.push({ received: 0, at: now })
-      else count.fail(lanes.length, now, {})
+      else count.fail(now, {})
     }
     // Each has done with its stretch.
     while (count.isTooMany(lanes.length)) lanes.pop()
