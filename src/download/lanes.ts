@@ -143,7 +143,11 @@ export class Lanes {
         const isRelieved = lane.ending.signal.aborted && !this.#signal.aborted
         const isWorthIt = this.#options.total !== undefined && lane.start - before >= healthyBytes
         if (!isRelieved && (!isTransient(error) || !isWorthIt || this.#failure)) throw error
-        if (isRelieved) return this.#leave(lane)
+        if (isRelieved) {
+          this.#leave(lane)
+          if (lane.start < lane.end) this.#giveUp({ start: lane.start, end: lane.end })
+          return
+        }
       }
       answer = undefined
       if (isAll) return this.#leave(lane)
@@ -253,7 +257,9 @@ export class Lanes {
     const end = Math.min(answer.end ?? lane.end, lane.end + this.#stretchBytes(lane.rate || this.#best))
     const index = this.#unclaimed.findIndex(({ start }) => start === lane.end)
     const next = this.#unclaimed[index]
-    if (next === undefined || end <= lane.end || this.#count.isTooMany(this.#running.size)) return false
+    // What was taken from a lane that is being ended is not taken back by its last bytes.
+    const isLeaving = lane.ending.signal.aborted || this.#count.isTooMany(this.#running.size)
+    if (next === undefined || end <= lane.end || isLeaving) return false
     lane.end = Math.min(end, next.end)
     this.#unclaimed.splice(index, 1, ...(lane.end < next.end ? [{ start: lane.end, end: next.end }] : []))
     return true
