@@ -143,12 +143,9 @@ export class Lanes {
         const isRelieved = lane.ending.signal.aborted && !this.#signal.aborted
         const isWorthIt = this.#options.total !== undefined && lane.start - before >= healthyBytes
         if (!isRelieved && (!isTransient(error) || !isWorthIt || this.#failure)) throw error
-        if (isRelieved) {
-          this.#leave(lane)
-          if (lane.start < lane.end) this.#giveUp({ start: lane.start, end: lane.end })
-          return
-        }
       }
+      // It has left already, and takes no more: whatever it asked for would be called off.
+      if (lane.ending.signal.aborted) return
       answer = undefined
       if (isAll) return this.#leave(lane)
       if (lane.start < lane.end) {
@@ -257,8 +254,7 @@ export class Lanes {
     const end = Math.min(answer.end ?? lane.end, lane.end + this.#stretchBytes(lane.rate || this.#best))
     const index = this.#unclaimed.findIndex(({ start }) => start === lane.end)
     const next = this.#unclaimed[index]
-    // What was taken from a lane that is being ended is not taken back by its last bytes.
-    const isLeaving = lane.ending.signal.aborted || this.#count.isTooMany(this.#running.size)
+    const isLeaving = !this.#running.has(lane) || this.#count.isTooMany(this.#running.size)
     if (next === undefined || end <= lane.end || isLeaving) return false
     lane.end = Math.min(end, next.end)
     this.#unclaimed.splice(index, 1, ...(lane.end < next.end ? [{ start: lane.end, end: next.end }] : []))
@@ -289,7 +285,10 @@ export class Lanes {
     if (left - kept < minStolenBytes || timeLeft(last) < minTimeLeftMs) return
     this.#unclaimed.push({ start: last.start + kept, end: last.end })
     last.end = last.start + kept
-    if (kept === 0) last.ending.abort()
+    if (kept > 0) return
+    // Not later: until then it would count as one that goes on with what others leave.
+    this.#leave(last)
+    last.ending.abort()
   }
 
   /** The lane that will be done last. */
