@@ -71,7 +71,7 @@ export class LaneCount {
 
   /** Whether one lane fewer than these is enough. Not while they are tried. */
   isTooMany(running: number): boolean {
-    return this.#trial === undefined && running > this.#wanted
+    return !this.isTrying && running > this.#wanted
   }
 
   mayAdd(running: number, now: number): boolean {

@@ -20,7 +20,7 @@ const bufferBytes = 128 * 1024
 /** Bun and Deno have the option, or not, in ways of their own. */
 const isNode = process.versions.bun === undefined && !('Deno' in globalThis)
 
-/** As undici's own. Each use of it needs a buffer. */
+/** As undici's own `buildConnector`. All its sockets share one buffer. */
 export function inPlaceConnector(options: buildConnector.BuildOptions): Connector {
   if (!isNode) return buildConnector(options)
   const onread = { buffer: Buffer.allocUnsafeSlow(bufferBytes), callback: onRead }
