@@ -42,7 +42,7 @@ export interface TransferOptions extends Partial<TimeLimits> {
 }
 
 export const defaultLimits: TimeLimits = { headersTimeoutMs: 300_000, bodyTimeoutMs: 30_000 }
-const defaultPatienceMs = 300_000
+export const defaultPatienceMs = 300_000
 export const defaultSpeedLimit: SpeedLimit = { bytesPerSecond: 1024, timeMs: 300_000 }
 
 /** Runs `work` with what it takes to download, and closes all connections after it. */

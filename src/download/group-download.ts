@@ -12,14 +12,14 @@ import {
   findVersion,
   type GroupNote,
   type NewPart,
-  noteAgain,
   noteOf,
   partPaths,
+  publishAgain,
   publishFolder,
   readGroup,
   writeGroup,
 } from './published/group.ts'
-import { type Manifest, readManifest, writeManifest } from './published/manifest.ts'
+import { type Manifest, noteManifest, readManifest, writeManifest } from './published/manifest.ts'
 import { publish } from './published/publish.ts'
 import { asPublished, fromCache, type PublishedFile } from './published/verify.ts'
 import type { ResolvedSource } from './source/parse.ts'
@@ -208,7 +208,6 @@ export class GroupDownload {
   }
 
   async #publish(got: readonly Got[], existing: readonly string[]): Promise<PublishedFile[]> {
-    const { signal } = this.#options.http
     const manifests = await Promise.all(
       got.map((part) => ('manifest' in part ? part.manifest : readManifest(part.path))),
     )
@@ -219,6 +218,22 @@ export class GroupDownload {
     if (!areKnown(manifests)) throw new NameTakenError(this.#first, this.#sources[0] as ResolvedSource, undefined)
     const back = await this.#publishAgain(got, manifests)
     if (back) return back
+    try {
+      return await this.#publishNew(got, manifests, existing)
+    } catch (error) {
+      // Somebody whom no lock reaches may have published the same meanwhile; in a sticky folder his files are his alone.
+      const same = await this.#publishAgain(got, manifests).catch(() => undefined)
+      if (same === undefined) throw error
+      return same
+    }
+  }
+
+  async #publishNew(
+    got: readonly Got[],
+    manifests: readonly Manifest[],
+    existing: readonly string[],
+  ): Promise<PublishedFile[]> {
+    const { signal } = this.#options.http
     if (await this.#isFlatFree(got, existing)) return this.#publishFlat(got, manifests)
     const parts = got.map((part, index): NewPart => {
       const isKept = !('manifest' in part)
@@ -245,20 +260,20 @@ export class GroupDownload {
     const note = await findVersion(this.#first, noteOf(this.#names, manifests), { signal, onBytes })
     if (note === undefined) return undefined
     const paths = partPaths(this.#first, note)
-    await noteAgain(paths, manifests, note.id)
-    await writeGroup(this.#first, note, signal)
+    await publishAgain(this.#first, note, manifests, signal)
     // Until the note led there, it could be pruned.
     for (const path of paths) if (!(await isThere(path))) return undefined
     for (const part of got) if ('manifest' in part) await part.partial.drop()
     return this.#published(got, manifests, paths)
   }
 
-  /** The first version goes beside the other models. No file that is there is replaced by it. */
+  /** The first version goes beside the other models. No file that is there is replaced by another. */
   async #isFlatFree(got: readonly Got[], existing: readonly string[]): Promise<boolean> {
     for (const [index, part] of got.entries()) {
       const path = this.#paths[index] as string
       if (existing[index] !== path) return false
-      if ('manifest' in part && (await isThere(path))) return false
+      if (!('manifest' in part) || !(await isThere(path))) continue
+      if ((await readManifest(path))?.sha256 !== part.sha256) return false
     }
     return true
   }
@@ -271,7 +286,7 @@ export class GroupDownload {
     for (const [index, part] of [...got.entries()].reverse()) {
       const manifest = noted[index] as Manifest
       if ('manifest' in part) await publish(part, manifest, { guard: this.#options.guard, signal })
-      else await writeManifest(part.path, manifest)
+      else await noteManifest(part.path, manifest)
     }
     await writeGroup(this.#first, note, signal)
     return this.#published(got, noted, this.#paths)

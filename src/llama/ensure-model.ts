@@ -5,6 +5,7 @@ import type { Dispatcher } from 'undici'
 import { onDisk } from '../download/disk/files.ts'
 import type { FetchPolicy } from '../download/download.ts'
 import { errnoOf } from '../download/errors.ts'
+import { defaultPatienceMs } from '../download/file.ts'
 import { checkDispatcher } from '../download/http/connections.ts'
 import { Model } from '../download/model.ts'
 import type { DownloadProgress } from '../download/progress.ts'
@@ -205,7 +206,7 @@ async function underLoadLock(
     mutexOptions: settings.mutexOptions,
     // 0 is for the wait before the download, which is done.
     patience: new Patience({
-      limitMs: patienceMs || settings.downloadTimeoutMs,
+      limitMs: patienceMs || settings.downloadTimeoutMs || defaultPatienceMs,
       extendWhileProgressing: settings.extendWhileProgressing,
       beginsAtZero: true,
     }),

@@ -106,3 +106,17 @@ test('who replaces a file waits for whoever loads it, tells that, and gives up i
     assert.deepEqual(ranges, [])
   }
 })
+
+test('a gate that does not wait for other downloads still waits for whoever loads the file', async () => {
+  await using scene = await openVersions()
+  const { folder, file, newSource, next } = scene
+  const gate = new LlamaModelGate({ ...folder.options, downloadTimeoutMs: 0 })
+  const loading = await folder.mutex('Model', file.path).acquire()
+  const replaced = await new Promise<{ file: Promise<{ sha256?: string | undefined }> }>((resolve) => {
+    const onProgress = ({ phase }: ModelProgress) => void (phase === 'waiting' && resolve({ file: call }))
+    const call = gate.ensureModel(newSource, { onProgress })
+    call.catch(() => resolve({ file: call }))
+  })
+  loading.release()
+  assert.equal((await replaced.file).sha256, next.sha256)
+})

@@ -264,6 +264,35 @@ test(
   },
 )
 
+test('of a split model, too', withSecondUser, async () => {
+  await using scene = await Scene.create()
+  const { server, model, models } = scene
+  chmodSync(models, 0o1777)
+  const part = (index: number) => `/m-0000${index}-of-00002.gguf`
+  const url = server.serve(part(1), model.path)
+  server.serve(part(2), model.path)
+  const userOf = (uid: number) => GateProcess.start(scene.apart(), {}, startedIn({ uid }))
+  await using first = await userOf(secondUser)
+  await using second = await userOf(secondUser - 1)
+  server.pause(part(2), model.bytes / 2)
+  const isInSecond = ({ phase, done }: ModelProgress) => phase === 'downloading' && done > model.bytes
+  const calls = [first.ensureModel(url), second.ensureModel(url)]
+  for (const call of calls) await call.seenProgress(isInSecond)
+  server.resume(part(2))
+  const files = await Promise.all(calls.map(({ result }) => result))
+  assert.deepEqual(
+    files.map(({ parts }) => parts?.map(({ sha256 }) => sha256)),
+    [1, 2].map(() => [model.sha256, model.sha256]),
+  )
+  const names = readdirSync(models)
+  assert.ok(
+    names.every((name) => !name.includes('partial')),
+    names.join(),
+  )
+  const file = await first.ensureModel(url).result
+  assert.equal(file.cached, true)
+})
+
 test('another file system in place of the folder of the locks is refused', withNamespaces, async () => {
   await using scene = await Scene.create()
   const { models, locks, url, model } = scene

@@ -23,7 +23,15 @@ import { Claim, dropLeftover } from '../partial/claim.ts'
 import { Extents } from '../partial/extents.ts'
 import { findLeftovers, newRecord } from '../partial/leftovers.ts'
 import type { ResolvedSource } from '../source/parse.ts'
-import { type Manifest, readManifest, satisfies, speaksFor, writeJson, writeManifest } from './manifest.ts'
+import {
+  type Manifest,
+  noteManifest,
+  readManifest,
+  satisfies,
+  speaksFor,
+  writeJson,
+  writeManifest,
+} from './manifest.ts'
 import { asPublished, fromCache, type PublishedFile, verifyPublished } from './verify.ts'
 
 export interface GroupNote {
@@ -134,21 +142,30 @@ async function isWhole(paths: readonly string[], { id, parts }: GroupNote, optio
   return true
 }
 
-/** Notes what is known by now of parts that stay as they are. */
-export async function noteAgain(
-  paths: readonly string[],
+/** Publishes a version that is there already: what its server says of it by now is noted. */
+export async function publishAgain(
+  first: string,
+  note: GroupNote,
   manifests: readonly Manifest[],
-  group: string,
+  signal: AbortSignal | undefined,
 ): Promise<void> {
-  for (const [index, path] of paths.entries()) {
+  for (const [index, path] of partPaths(first, note).entries()) {
     const [known, { mtimeMs }] = await Promise.all([readManifest(path), onDisk('looking at', path, stat(path))])
     const isAdopted = known?.isAdopted === true
-    await writeManifest(path, { ...(manifests[index] as Manifest), mtimeMs, group, ...(isAdopted && { isAdopted }) })
+    const manifest = { ...(manifests[index] as Manifest), mtimeMs, group: note.id, ...(isAdopted && { isAdopted }) }
+    await noteManifest(path, manifest)
   }
+  await writeGroup(first, note, signal)
 }
 
+/** In a sticky folder the note may be another user's, whom no lock reaches: his will do if it leads to the same. */
 export async function writeGroup(first: string, note: GroupNote, signal?: AbortSignal): Promise<void> {
-  await writeJson(groupPath(first), note, signal)
+  try {
+    await writeJson(groupPath(first), note, signal)
+  } catch (error) {
+    const there = await readGroup(first)
+    if (there?.id !== note.id || there.folder !== note.folder) throw error
+  }
 }
 
 /** A part of the version that is to be: a file that has no name yet, or one that stays as it is. */
