@@ -11,6 +11,9 @@ export const prebuilds = [
   'prebuilds/win32-x64/os-mutex.node',
 ]
 
+const entries = ['index', 'llama'].flatMap((name) =>
+  ['js', 'd.ts', 'mjs', 'd.mts'].map((ending) => `dist/${name}.${ending}`),
+)
 const required = ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md']
 
 // No binding.gyp: @electron/rebuild, which electron-builder and Forge run unasked, compiles every package that has one, and so
@@ -20,7 +23,9 @@ const allowed = [
   // The binaries can't be reviewed; these say how each was made and how to compare.
   'prebuilds/README.md',
   'prebuilds/SHA256SUMS',
-  /^dist\/(index|llama)\.(js|d\.ts)$/,
+  'dist/package.json',
+  /^dist\/(index|llama)\.(js|d\.ts|mjs|d\.mts)$/,
+  /^dist\/in-package\.(mjs|d\.mts)$/,
   /^dist\/(mutex|llama(\/wait)?|cli|download(\/(published|partial|http|source|gguf|disk))?)\/[a-z0-9-]+\.(js|d\.ts)$/,
 ]
 
@@ -37,9 +42,7 @@ export function wrongContents({ size, files }, { hostOnly }) {
   const isAllowed = (path) =>
     prebuilds.includes(path) || allowed.some((one) => (typeof one === 'string' ? one === path : one.test(path)))
   const found = prebuilds.filter((path) => paths.includes(path))
-  const missing = [...required, 'dist/index.js', 'dist/index.d.ts', 'dist/llama.js', 'dist/llama.d.ts'].filter(
-    (path) => !paths.includes(path),
-  )
+  const missing = [...required, 'dist/package.json', ...entries].filter((path) => !paths.includes(path))
   if (!hostOnly) missing.push(...prebuilds.filter((path) => !paths.includes(path)))
   else if (found.length === 0) missing.push('a prebuild')
   const wrongs = [

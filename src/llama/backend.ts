@@ -2,13 +2,13 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Llama, LlamaOptions } from 'node-llama-cpp'
 import { NamedMutex } from '../mutex/named-mutex.ts'
 import { checkOptions, checkTimeout } from '../mutex/options.ts'
 import type { OwnerInfo } from '../mutex/owner-info.ts'
 import { LlamaBackendError } from './errors.ts'
 import type { GateSettings } from './gate-options.ts'
 import { backendMutexName } from './mutex-names.ts'
+import type { Llama, LlamaOptions, NodeLlamaCpp } from './node-llama-cpp.ts'
 import { ForeignBuild, llamaFolder } from './wait/foreign-build.ts'
 import { Patience } from './wait/patience.ts'
 import { acquirePatiently } from './wait/progressing-wait.ts'
@@ -23,14 +23,12 @@ export type GetLlamaOptions = LlamaOptions & {
    * How long to wait for another process's build, in milliseconds. `0` waits for none. A build may take half an hour,
    * and one whose process dies frees its lock by itself. Default: `Infinity`.
    */
-  readonly timeoutMs?: number
+  readonly timeoutMs?: number | undefined
   /** Ends the wait for another process's build and the pauses between tries. A running build goes on to its end. */
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
   /** Called each time there is a wait, with the owner where it is known: a program without a gate keeps no record. */
   readonly onWait?: (owner: OwnerInfo | undefined) => void
 }
-
-type NodeLlamaCpp = typeof import('node-llama-cpp')
 
 const RETRY_DELAYS_MS = [1000, 2000, 4000]
 

@@ -1,5 +1,5 @@
 // Creating one context: one estimate-and-create per GPU at a time, under the same lock as estimate-and-load.
-import type { LlamaContext, LlamaContextOptions, LlamaModel } from 'node-llama-cpp'
+
 import { checkOptions, checkTimeout } from '../mutex/options.ts'
 import type { OwnerInfo } from '../mutex/owner-info.ts'
 import { deviceMutexNames } from './devices.ts'
@@ -7,6 +7,7 @@ import { LlamaContextError } from './errors.ts'
 import type { GateSettings } from './gate-options.ts'
 import { HeldLocks } from './held-locks.ts'
 import { loggedReason, withErrorLog } from './log-tap.ts'
+import type { LlamaContext, LlamaContextOptions, LlamaModel } from './node-llama-cpp.ts'
 import { Patience } from './wait/patience.ts'
 
 /**
@@ -19,7 +20,7 @@ export type CreateContextOptions = LlamaContextOptions & {
    * has no progress that node-llama-cpp reports, so those ahead in the queue count in full. `0` tries once, `Infinity`
    * waits for ever. Default: the gate's `loadTimeoutMs`.
    */
-  readonly timeoutMs?: number
+  readonly timeoutMs?: number | undefined
   /** Called each time the creation has to wait, with the owner as far as its record can be read. */
   readonly onWait?: (owner: OwnerInfo | undefined) => void
 }

@@ -1,7 +1,8 @@
 // Which GPUs' memory a call may use.
-import type { Llama } from 'node-llama-cpp'
+
 import type { GateSettings } from './gate-options.ts'
 import { deviceMutexName } from './mutex-names.ts'
+import type { Llama } from './node-llama-cpp.ts'
 
 /**
  * The names of their mutexes, each once and in the order in which all processes lock them. With `deviceLock: true` an

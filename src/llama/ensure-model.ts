@@ -28,32 +28,32 @@ export type ModelProgress = DownloadProgress | WaitingProgress
 
 export interface EnsureModelOptions {
   /** Called at most ten times a second, and at least once for a file that was not there already. */
-  readonly onProgress?: (progress: ModelProgress) => void
+  readonly onProgress?: ((progress: ModelProgress) => void) | undefined
   /** Ends the wait or the download; the promise rejects with `signal.reason`. */
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
   /**
    * How long to wait for another process's download, and to try one's own, without 64 KiB of new bytes, in milliseconds.
    * Default: the gate's `downloadTimeoutMs`.
    */
-  readonly timeoutMs?: number
+  readonly timeoutMs?: number | undefined
   /** Whether a server is asked: see `FetchPolicy`. Default: `if-missing`; `HF_HUB_OFFLINE` makes it `never` for the hub. */
-  readonly fetch?: FetchPolicy
+  readonly fetch?: FetchPolicy | undefined
   /**
    * A second path for the file: a hard link where one can be made, else a copy. Of a split model the path of the first part,
    * with the `-00001-of-…` of its name. A file that is there and is no mirror of this model is not replaced.
    */
-  readonly mirrorTo?: string
+  readonly mirrorTo?: string | undefined
   /**
    * Whether a file that has the name (`fileName`, or that of `mirrorTo`), and is another source's or nobody knows whose, is
    * replaced. Default: `false`.
    */
-  readonly replace?: boolean
+  readonly replace?: boolean | undefined
   /** How many connections to use, 1 to 32. Default: as many as make it faster, up to 8. */
-  readonly connections?: number
+  readonly connections?: number | undefined
   /** Whether what was received stays when `signal` ends the download, to be resumed. Default: `true`. */
-  readonly keepPartial?: boolean
+  readonly keepPartial?: boolean | undefined
   /** undici's: connections of your own making (a proxy, an interceptor). Default: the proxy that the environment names, if any. */
-  readonly dispatcher?: Dispatcher
+  readonly dispatcher?: Dispatcher | undefined
 }
 
 const ENSURE_MODEL = namesOf<EnsureModelOptions>({

@@ -12,44 +12,44 @@ export interface LlamaModelGateOptions {
    * Unless told, `~/.node-llama-cpp/models`: where node-llama-cpp itself keeps them (`node-llama-cpp pull`,
    * `resolveModelFile`), so that what was downloaded before is found and not downloaded again.
    */
-  readonly modelsDirectory?: string
+  readonly modelsDirectory?: string | undefined
   /**
    * How long `loadModel` and `createContext` wait for their turn, in milliseconds. It runs from the last progress of
    * the process that is loading. `0` tries once, `Infinity` waits for ever. The load itself has no limit. Default:
    * `120_000`.
    */
-  readonly loadTimeoutMs?: number
+  readonly loadTimeoutMs?: number | undefined
   /**
    * How long `ensureModel` waits for another process's download, in milliseconds; `300_000` unless told. It runs from
    * that process's last progress. `0` tries once, `Infinity` waits for ever.
    */
-  readonly downloadTimeoutMs?: number
+  readonly downloadTimeoutMs?: number | undefined
   /**
    * `false` makes `downloadTimeoutMs` and `loadTimeoutMs` run from the start of the wait, even if the owner makes
    * progress. A new owner alone does not start them again. Default: `true`.
    */
-  readonly extendWhileProgressing?: boolean
+  readonly extendWhileProgressing?: boolean | undefined
   /** Begins the names of the gate's mutexes: gates with different prefixes do not know of each other. `os-mutex` unless told. */
-  readonly prefix?: string
+  readonly prefix?: string | undefined
   /**
    * Whether `loadModel` and `createContext` also lock the GPU, so that estimating the free memory and using it are one
    * step on the whole machine. `'auto'`: where the Llama instance uses a GPU. `true`: there, and without a GPU the
    * CPU's memory in its place. A load with `gpuLayers: 0` never does. Default: `'auto'`.
    */
-  readonly deviceLock?: 'auto' | boolean
+  readonly deviceLock?: 'auto' | boolean | undefined
   /** How long a server may take for the head of its answer, in milliseconds: some fetch the file themselves first. Default: `300_000`. */
-  readonly headersTimeoutMs?: number
+  readonly headersTimeoutMs?: number | undefined
   /** How long a server may send nothing in the middle of a file, in milliseconds. Then the request is made again. Default: `30_000`. */
-  readonly bodyTimeoutMs?: number
+  readonly bodyTimeoutMs?: number | undefined
   /**
    * Below so many bytes a second, over `lowSpeedTimeMs`, a connection is made again. Time counts in which this process waits
    * for bytes. `0`: never. Default: `1024`.
    */
-  readonly lowSpeedLimit?: number
+  readonly lowSpeedLimit?: number | undefined
   /** In milliseconds. Default: `300_000`. */
-  readonly lowSpeedTimeMs?: number
+  readonly lowSpeedTimeMs?: number | undefined
   /** Where the lock files are; see `NamedMutexOptions.directory`. */
-  readonly mutexDirectory?: string
+  readonly mutexDirectory?: string | undefined
 }
 
 const GATE = namesOf<LlamaModelGateOptions>({

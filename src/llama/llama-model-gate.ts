@@ -1,6 +1,5 @@
 import { realpath } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
-import type { Llama, LlamaContext, LlamaModel } from 'node-llama-cpp'
 import { type Pruned, pruneFolder } from '../download/partial/prune.ts'
 import { pruneSuperseded } from '../download/published/superseded.ts'
 import { type PublishedModel, type Verification, verifyPublished } from '../download/published/verify.ts'
@@ -15,16 +14,17 @@ import { type GateSettings, type LlamaModelGateOptions, resolveSettings } from '
 import { LoadCall, type LoadModelOptions, loadModel } from './load-model.ts'
 import { loadEnsured } from './load-source.ts'
 import { modelMutexName } from './mutex-names.ts'
+import type { Llama, LlamaContext, LlamaModel } from './node-llama-cpp.ts'
 
 export interface VerifyOptions {
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
   /** Called with the bytes that are hashed of the file at hand, some hundred times for a large one. */
-  readonly onBytes?: (done: number) => void
+  readonly onBytes?: ((done: number) => void) | undefined
 }
 
 export interface PruneOptions {
   /** How long nothing may have touched a file that is removed, in milliseconds, 0 or more. Default: `3_600_000`. */
-  readonly olderThanMs?: number
+  readonly olderThanMs?: number | undefined
 }
 
 const VERIFY = namesOf<VerifyOptions>({ signal: true, onBytes: true })

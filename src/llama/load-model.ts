@@ -1,6 +1,5 @@
 // Loading one model: one load of a file at a time on the machine, and one estimate-and-load per GPU.
 import { basename, resolve, toNamespacedPath } from 'node:path'
-import type { Llama, LlamaModel, LlamaModelOptions } from 'node-llama-cpp'
 import { modelPathOf } from '../download/source/local-path.ts'
 import { checkOptions, checkTimeout } from '../mutex/options.ts'
 import type { OwnerInfo } from '../mutex/owner-info.ts'
@@ -11,6 +10,7 @@ import { HeldLocks } from './held-locks.ts'
 import { loggedReason, withErrorLog } from './log-tap.ts'
 import { checkAfterDeath, findModelFile } from './model-file.ts'
 import { modelMutexName } from './mutex-names.ts'
+import type { Llama, LlamaModel, LlamaModelOptions } from './node-llama-cpp.ts'
 import { observed } from './telemetry.ts'
 import { Patience } from './wait/patience.ts'
 import type { PatientLock } from './wait/progressing-wait.ts'
@@ -26,7 +26,7 @@ export type LoadModelOptions = LlamaModelOptions & {
    * How long to wait for the file's mutex and the GPU's together, in milliseconds. It runs from the last progress of
    * the process that is loading (see the gate's `extendWhileProgressing`). Default: the gate's `loadTimeoutMs`.
    */
-  readonly timeoutMs?: number
+  readonly timeoutMs?: number | undefined
   /** Called each time the load has to wait, with the owner as far as its record can be read. */
   readonly onWait?: (owner: OwnerInfo | undefined) => void
 }

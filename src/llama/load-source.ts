@@ -7,11 +7,12 @@
 //   4  llama.cpp loads
 //   5  the files are compared with those of step 3: one that was replaced in step 4 may or may not be what was loaded,
 //      so the model is disposed of, and all begins again at 1, once
-import type { LlamaModel } from 'node-llama-cpp'
+
 import { areSame, lookAgain, sealsOf } from '../download/published/seal.ts'
 import type { PublishedModel } from '../download/published/verify.ts'
 import { ModelLoadError } from './errors.ts'
 import type { LoadCall, LoadTurn } from './load-model.ts'
+import type { LlamaModel } from './node-llama-cpp.ts'
 
 /** How often a model is got and loaded before its name counts as fought over. */
 const MOST_ROUNDS = 4

@@ -1,6 +1,7 @@
 // Listens to what node-llama-cpp logs about a load: "Failed to load model" has its reason nowhere else.
-import type { Llama, LlamaLogLevel } from 'node-llama-cpp'
+
 import { abortable } from '../download/disk/abortable.ts'
+import type { Llama, LlamaLogLevel } from './node-llama-cpp.ts'
 
 const MOST_LINES = 20
 // llama.cpp's lines come through the event loop and arrive just after the load's own rejection: 1 to 2 ms on Linux, 15

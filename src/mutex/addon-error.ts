@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { MutexError } from './errors.ts'
 
 export interface Attempt {
-  /** Undefined: node-gyp-build found no file at all. */
+  /** Undefined: node-gyp-build found no file, or could not be loaded itself. */
   readonly file: string | undefined
   readonly error: unknown
 }
@@ -16,6 +16,11 @@ const remedies: readonly (readonly [said: RegExp, remedy: string])[] = [
   [
     /ERR_DLOPEN_DISABLED|Cannot load native addon/,
     'native addons are switched off here: drop --no-addons, or add --allow-addons',
+  ],
+  [
+    /ERR_ACCESS_DENIED|NotCapable/,
+    "this process may not read what it needs: the package's folder (Node: --allow-fs-read=<folder> and --allow-addons; Deno: " +
+      '--allow-read, --allow-ffi and --allow-env)',
   ],
   [/version `GLIBC[^']*' not found/, "this system's C library is older than glibc 2.28: build the addon here"],
   [/libgcc_s/, 'install libgcc (Debian: apt-get install libgcc-s1; Alpine: apk add libgcc)'],
@@ -44,7 +49,7 @@ const remedies: readonly (readonly [said: RegExp, remedy: string])[] = [
   [/Could not dynamically|not self-register|node-gyp-build/, 'install the package again, with its dependencies'],
 ]
 
-/** No addon could be loaded. `cause` is the first failure. */
+/** No addon could be loaded. `cause` is the first file's failure. */
 export function addonError(root: string, attempts: readonly Attempt[]): MutexError {
   const failures = attempts.map(({ file, error }) => `${file ?? 'node-gyp-build'}: ${firstLine(error)}`)
   const lines = [
@@ -54,18 +59,12 @@ export function addonError(root: string, attempts: readonly Attempt[]): MutexErr
     'What may help:',
     ...[...advice(root, attempts), buildAdvice(root)].map((line) => `  - ${line}`),
   ]
-  return new MutexError('ERR_MUTEX_ADDON_NOT_FOUND', lines.join('\n'), { cause: attempts[0]?.error })
+  return new MutexError('ERR_MUTEX_ADDON_NOT_FOUND', lines.join('\n'), { cause: firstFailure(attempts) })
 }
 
-/** The package's code was bundled into another program's file, from where the addon can't be found. */
-export function bundledError(file: string, cause?: unknown): MutexError {
-  return new MutexError(
-    'ERR_MUTEX_ADDON_NOT_FOUND',
-    `os-mutex runs from ${file}, outside its package, so its native part can't be found. A bundler has included its code: ` +
-      "declare 'os-mutex' external (esbuild: --external:os-mutex, webpack: externals, Vite and Rollup: external) and ship " +
-      `node_modules/os-mutex and node_modules/node-gyp-build with the program. See docs/electron.md.`,
-    { cause },
-  )
+/** Of a file, if there was one: node-gyp-build only chooses. */
+function firstFailure(attempts: readonly Attempt[]): unknown {
+  return (attempts.find(({ file }) => file !== undefined) ?? attempts[0])?.error
 }
 
 function* missingPlaces(root: string, attempts: readonly Attempt[]): Generator<string> {
@@ -121,15 +120,26 @@ function describeRuntime(): string {
 
 // A report takes milliseconds, so it is made for this message only.
 function describeLibc(): string {
-  const reporter = process.report as (NodeJS.ProcessReport & { excludeNetwork?: boolean }) | undefined
-  if (reporter === undefined) return ''
-  const { excludeNetwork } = reporter
-  reporter.excludeNetwork = true // it would look up names of network peers
-  const report = reporter.getReport() as { header?: { glibcVersionRuntime?: string }; sharedObjects?: string[] }
-  reporter.excludeNetwork = excludeNetwork ?? false
+  const report = processReport()
+  if (report === undefined) return ''
   const glibc = report.header?.glibcVersionRuntime
   if (glibc !== undefined) return ` with glibc ${glibc}`
   return report.sharedObjects?.some((file) => /libc\.musl-|ld-musl-/.test(file)) === true ? ' with musl' : ''
+}
+
+/** `undefined` where it may not be made: Deno wants --allow-sys for it. */
+function processReport(): { header?: { glibcVersionRuntime?: string }; sharedObjects?: string[] } | undefined {
+  const reporter = process.report as (NodeJS.ProcessReport & { excludeNetwork?: boolean }) | undefined
+  if (reporter === undefined) return undefined
+  const { excludeNetwork } = reporter
+  reporter.excludeNetwork = true // it would look up names of network peers
+  try {
+    return reporter.getReport()
+  } catch {
+    return undefined
+  } finally {
+    reporter.excludeNetwork = excludeNetwork ?? false
+  }
 }
 
 function messageOf(error: unknown): string {

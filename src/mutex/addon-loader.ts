@@ -1,46 +1,41 @@
 // Finds and loads the native addon. node-gyp-build decides which file fits. This file decides what else is tried.
 import { readdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { type Attempt, addonError, bundledError, packageJsonOf } from './addon-error.ts'
+import { dirname, join } from 'node:path'
+import { type Attempt, addonError, packageJsonOf } from './addon-error.ts'
+import { bundledError } from './bundled.ts'
 
 /**
  * Loads this platform's addon from `build/` or `prebuilds/` and returns what it exports.
  * @throws `MutexError` `ERR_MUTEX_ADDON_NOT_FOUND`
  */
 export function loadAddon(): unknown {
-  // A bundler that emits CommonJS leaves import.meta.url undefined.
-  const here: unknown = import.meta.url
-  if (typeof here !== 'string') throw bundledError('a bundle without import.meta.url')
-  const root = fileURLToPath(new URL('../..', here))
-  const require = createRequire(here)
-  let findAddon: { resolve(directory: string): string }
-  try {
-    findAddon = require('node-gyp-build')
-  } catch (cause) {
-    throw isPackage(root) ? addonError(root, [{ file: 'node-gyp-build', error: cause }]) : bundledError(here, cause)
-  }
+  // In a bundle this code runs from another program's file; one of ES modules has no name for it.
+  if (typeof __filename !== 'string') throw bundledError('a bundle without __filename')
+  const root = join(dirname(__filename), '..', '..')
+  if (packageJsonOf(root)?.name !== 'os-mutex') throw bundledError(__filename)
+  // Not the one of this module, which bundlers take for their own.
+  const require = createRequire(__filename)
   const attempts: Attempt[] = []
-  for (const file of candidates(findAddon, root, attempts)) {
+  for (const file of candidates(require, root, attempts)) {
     try {
       return require(file)
     } catch (error) {
       attempts.push({ file, error })
     }
   }
-  throw isPackage(root) ? addonError(root, attempts) : bundledError(here, attempts[0]?.error)
+  throw addonError(root, attempts)
 }
 
 /**
  * Yields node-gyp-build's choice, and then the other files for this system, because that choice can be wrong: it
- * recognises musl only by Alpine's /etc/alpine-release, and it prefers a file in build/ even if another machine left it
- * there.
+ * recognises musl only by Alpine's /etc/alpine-release, which it may not be allowed to look for, and it prefers a file in build/
+ * even if another machine left it there.
  */
-function* candidates(findAddon: { resolve(directory: string): string }, root: string, attempts: Attempt[]) {
+function* candidates(require: NodeJS.Require, root: string, attempts: Attempt[]) {
   let chosen: string | undefined
   try {
-    chosen = findAddon.resolve(root)
+    chosen = (require('node-gyp-build') as { resolve(directory: string): string }).resolve(root)
   } catch (error) {
     attempts.push({ file: undefined, error })
   }
@@ -66,9 +61,4 @@ function namesIn(directory: string): string[] {
   } catch {
     return []
   }
-}
-
-/** False in a bundle: there, this code runs from another program's file. */
-function isPackage(root: string): boolean {
-  return packageJsonOf(root)?.name === 'os-mutex'
 }

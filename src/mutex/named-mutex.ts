@@ -27,26 +27,26 @@ export interface NamedMutexOptions {
    * Who shares the mutex. `'global'`: all users and sessions of the machine, as with the prefix `Global\` in the name.
    * `'local'`: this user (POSIX) or session (Windows). Default: the scope of the name's prefix, else `'local'`.
    */
-  readonly scope?: MutexScope
+  readonly scope?: MutexScope | undefined
   /**
    * The lock home, an existing directory. The same name in two lock homes is two mutexes. Default: the environment
    * variable `OS_MUTEX_DIR`, else `/tmp` (POSIX) or `%ProgramData%\os-mutex` (Windows), which is created if missing.
    */
-  readonly directory?: string
+  readonly directory?: string | undefined
   /** What this program calls itself in its owner records. Default: the name of its main script. */
-  readonly app?: string
+  readonly app?: string | undefined
 }
 
 export interface AcquireOptions extends WaitOptions {
   /** Ends the wait: the acquire rejects with `signal.reason`. Has no effect once the lock is acquired. */
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
   /** Called once with the owner, when the acquire finds the mutex taken and begins to wait. */
   readonly onWait?: (owner: OwnerInfo | undefined) => void
   /**
    * Whether an acquire inside a withLock callback of the same mutex fails at once (`ERR_MUTEX_DEADLOCK`), instead of
    * waiting for its own caller. Default: `true`. `false` is for work that the callback starts and does not await.
    */
-  readonly detectDeadlock?: boolean
+  readonly detectDeadlock?: boolean | undefined
 }
 
 export interface AcquireSyncOptions extends WaitOptions {
@@ -56,7 +56,7 @@ export interface AcquireSyncOptions extends WaitOptions {
 
 export interface TryAcquireOptions {
   /** See {@link WaitOptions.purpose}. */
-  readonly purpose?: string
+  readonly purpose?: string | undefined
 }
 
 const OPTIONS = namesOf<NamedMutexOptions>({ scope: true, directory: true, app: true })

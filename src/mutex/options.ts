@@ -10,18 +10,18 @@ export interface WaitOptions {
    * How long to wait, in milliseconds, 0 or more. 0 tries once. Default: `Infinity`. Measured by the monotonic clock:
    * changing the time of day does not matter.
    */
-  readonly timeoutMs?: number
+  readonly timeoutMs?: number | undefined
   /** Why the lock is wanted, in a few words (256 UTF-16 units are kept). Others read it while they wait. */
-  readonly purpose?: string
+  readonly purpose?: string | undefined
 }
 
 export interface ReportedProgress {
   /** How much is done, 0 or more. */
   readonly done: number
   /** How much there is to do, where that is known. */
-  readonly total?: number
+  readonly total?: number | undefined
   /** What is counted, such as `bytes` (32 UTF-16 units are kept). */
-  readonly unit?: string
+  readonly unit?: string | undefined
 }
 
 export function invalidArgument(message: string): MutexArgumentError {

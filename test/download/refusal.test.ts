@@ -8,13 +8,17 @@ import type { Fault } from '../support/model-server.ts'
 
 const MiB = 1024 * 1024
 const path = '/model.gguf'
-const quick = { retryDelaysMs: [1, 2, 4], headersTimeoutMs: 300, bodyTimeoutMs: 300 }
+const quick = { retryDelaysMs: [1, 2, 4] }
 const noModes = {
   skip: process.platform === 'win32' && 'on Windows a mode does not keep anyone from writing into a folder',
 }
 
-function get(folder: DownloadFolder, source: Parameters<typeof resolveSource>[0]) {
-  return downloadFile({ source: resolveSource(source), destination: folder.destination, ...quick })
+function get(
+  folder: DownloadFolder,
+  source: Parameters<typeof resolveSource>[0],
+  limits: { headersTimeoutMs?: number } = {},
+) {
+  return downloadFile({ source: resolveSource(source), destination: folder.destination, ...quick, ...limits })
 }
 
 /** One error with this code, after so many requests, and an empty folder but for what was set aside as wrong. */
@@ -22,9 +26,10 @@ async function refuses(
   folder: DownloadFolder,
   source: Parameters<typeof resolveSource>[0],
   expected: { code: string; message: RegExp; requests: number; status?: number },
+  limits?: { headersTimeoutMs: number },
 ): Promise<void> {
   const { requests, ...error } = expected
-  await assert.rejects(get(folder, source), { name: 'ModelDownloadError', ...error })
+  await assert.rejects(get(folder, source, limits), { name: 'ModelDownloadError', ...error })
   assert.deepEqual(
     folder.list().filter((name) => !/\.os-mutex-rejected$/.test(name)),
     [],
@@ -180,7 +185,8 @@ test('a server that accepts a request and never answers is given up', async (t) 
   const folder = await openDownloadFolder(t)
   folder.server.fault(path, { kind: 'silent' })
   const url = folder.server.serve(path, folder.payload(MiB).path)
-  await refuses(folder, url, { code: 'ERR_MODEL_NETWORK', message: /no answer within 0.3 s/, requests: 4 })
+  const error = { code: 'ERR_MODEL_NETWORK', message: /no answer within 0.3 s/, requests: 4 }
+  await refuses(folder, url, error, { headersTimeoutMs: 300 })
 })
 
 test('nobody listening is a network error that tells the address', async (t) => {

@@ -77,7 +77,7 @@ test('who replaces a file waits for whoever loads it, tells that, and gives up i
   const onProgress = (progress: ModelProgress) => void (progress.phase === 'waiting' && waits.push(progress))
   {
     using loading = await folder.mutex('Model', file.path).acquire({ purpose: 'load a.gguf' })
-    await assert.rejects(gate.ensureModel(newSource, { onProgress, timeoutMs: 300 }), (error) => {
+    await assert.rejects(gate.ensureModel(newSource, { onProgress, timeoutMs: 1500 }), (error) => {
       assert.ok(error instanceof MutexTimeoutError)
       assert.equal(error.owner?.pid, process.pid)
       assert.match(error.message, /to replace .*a\.gguf, which is being loaded.*load a\.gguf/)
@@ -90,9 +90,9 @@ test('who replaces a file waits for whoever loads it, tells that, and gives up i
     // The load moves on, and whoever waits for the download waits for it, too.
     waits.length = 0
     const asked = server.requests('/a.gguf').length
-    const replaced = gate.ensureModel(newSource, { timeoutMs: 500 })
-    const behind = gate.ensureModel(newSource, { timeoutMs: 500, onProgress })
-    for (let percent = 1; percent <= 15; percent++) {
+    const replaced = gate.ensureModel(newSource, { timeoutMs: 1500 })
+    const behind = gate.ensureModel(newSource, { timeoutMs: 1500, onProgress })
+    for (let percent = 1; percent <= 30; percent++) {
       loading.report({ done: percent, total: 100, unit: '%' })
       await delay(100)
     }

@@ -14,6 +14,7 @@ const addon = readFileSync((require('node-gyp-build') as { path(directory: strin
 
 const platform = `${process.platform}-${process.arch}`
 const garbage = Buffer.from('this is no library')
+const onlyNode = { skip: process.versions.bun || 'Deno' in globalThis ? 'a flag of Node' : false }
 const onLinux = { skip: process.platform === 'linux' ? false : 'changes an ELF file' }
 
 /** The addon with a text in it changed, and nothing else. */
@@ -180,7 +181,7 @@ test('an addon that this user may not read is told as such', {
 })
 
 test('native addons that are switched off are told as such', {
-  skip: process.versions.bun || 'Deno' in globalThis ? 'a flag of Node' : false,
+  ...onlyNode,
 }, () => {
   using project = new Project({ [plain]: addon })
   assertRefused(project.load({ args: ['--no-addons'] }), 'drop --no-addons')
@@ -191,26 +192,43 @@ test('a package inside an asar archive without its addon says what to unpack', (
   assertRefused(project.load(), 'asarUnpack', 'docs/electron.md')
 })
 
-test('without node-gyp-build the package says that its dependencies are missing', () => {
+test('without node-gyp-build the addon is found all the same; only where there is none, its lack is told', () => {
   using project = new Project({ [plain]: addon }, { hasFinder: false })
+  assert.deepEqual(project.load(), { held: true })
+  project.write(plain, garbage)
   assertRefused(project.load(), "Cannot find module 'node-gyp-build'", 'with its dependencies')
+})
+
+test('the permission model of Node lets it load where the user allows the package and addons', onlyNode, () => {
+  using project = new Project({ [plain]: addon })
+  const permission = process.allowedNodeEnvironmentFlags.has('--permission')
+    ? '--permission'
+    : '--experimental-permission'
+  const args = [permission, `--allow-fs-read=${project.path}`, `--allow-fs-write=${project.path}`]
+  assert.deepEqual(project.load({ args: [...args, '--allow-addons'] }), { held: true })
+  assertRefused(project.load({ args }), 'add --allow-addons')
 })
 
 test('code that a bundler has taken out of the package asks to be left in it', () => {
   using project = new Project({ [plain]: addon })
-  const loader = readFileSync(join(root, 'dist/mutex/addon-loader.js'), 'utf8')
+  const built = (name: string) => readFileSync(join(root, 'dist', name), 'utf8')
   // Two folders up there is a package.json of the app's, or none.
-  project.write('app/package.json', '{"name":"app","type":"module"}')
+  project.write('app/package.json', '{"name":"app"}')
   for (const folder of ['app/out/main', 'none/out/main']) {
-    for (const name of ['addon-error.js', 'errors.js']) {
-      project.write(`${folder}/${name}`, readFileSync(join(root, 'dist/mutex', name)))
+    for (const name of ['addon-error', 'bundled', 'errors']) {
+      project.write(`${folder}/mutex/${name}.js`, built(`mutex/${name}.js`))
     }
-    project.write(`${folder}/module.js`, `${loader}\nloadAddon()`)
-    // As esbuild writes CommonJS.
-    project.write(`${folder}/common.js`, `${loader.replaceAll('import.meta.url', 'undefined')}\nloadAddon()`)
-    for (const kind of ['module', 'common']) {
-      const outcome = project.load({ entry: `${folder}/${kind}.js` })
-      assertRefused(outcome, "declare 'os-mutex' external", '--external:os-mutex')
+    project.write(`${folder}/mutex/package.json`, '{"type":"commonjs"}')
+    project.write(`${folder}/mutex/loader.js`, `${built('mutex/addon-loader.js')}\nloadAddon()`)
+    // As in a bundle of ES modules.
+    project.write(
+      `${folder}/mutex/no-name.js`,
+      `{ const __filename = undefined; ${built('mutex/addon-loader.js')}\nloadAddon() }`,
+    )
+    project.write(`${folder}/main.mjs`, built('in-package.mjs'))
+    for (const entry of ['mutex/loader.js', 'mutex/no-name.js', 'main.mjs']) {
+      const outcome = project.load({ entry: `${folder}/${entry}` })
+      assertRefused(outcome, "declare 'os-mutex' external", '--external:os-mutex', 'serverExternalPackages')
     }
   }
 })

@@ -7,11 +7,12 @@ import { dirname, join, relative } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import * as osMutex from 'os-mutex'
+import * as llama from 'os-mutex/llama'
 import { started } from '../support/start.ts'
 
 const root = dirname(dirname(fileURLToPath(import.meta.resolve('os-mutex'))))
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
-  exports: Record<string, { types: string; default: string } | string>
+  exports: Record<string, Record<'import' | 'require', { types: string; default: string }> | string>
   scripts: Record<string, string>
   dependencies: Record<string, string>
   gypfile: boolean
@@ -21,6 +22,8 @@ const requireHere = createRequire(join(root, 'package.json'))
 const loader = dirname(requireHere.resolve('node-gyp-build/package.json'))
 /** The addon that the tests run with: built here, or a prebuild. */
 const addonFile = (requireHere('node-gyp-build') as { resolve(directory: string): string }).resolve(root)
+
+const entries: Record<string, object> = { 'os-mutex': osMutex, 'os-mutex/llama': llama }
 
 /** A project that has only this package installed, and of its dependencies only what `os-mutex` itself may need. */
 class Installed implements Disposable {
@@ -64,13 +67,16 @@ test("import 'os-mutex' works where neither undici nor node-llama-cpp is install
   assert.equal(output, 'false\n')
 })
 
-const canRequire = (process.features as { require_module?: boolean }).require_module === true
-
-test("require('os-mutex') works where Node can require ES modules", {
-  skip: canRequire ? false : `not in Node ${process.version}`,
-}, () => {
+test("require('os-mutex') gives what import gives", () => {
   using project = new Installed({ addon: true })
-  assert.equal(project.run('-e', `const { NamedMutex } = require('os-mutex'); ${use}`), 'false\n')
+  const isSame = `import('os-mutex').then((imported) => console.log(Object.keys(imported).every((name) => imported[name] === required[name])))`
+  assert.equal(
+    project.run('-e', `const required = require('os-mutex'); const { NamedMutex } = required; ${use}; ${isSame}`),
+    'false\ntrue\n',
+  )
+  for (const entry of ['os-mutex', 'os-mutex/llama']) {
+    assert.deepEqual(Object.keys(requireHere(entry) as object).sort(), Object.keys(entries[entry] as object).sort())
+  }
 })
 
 test('without its addon the package says what it looked for, where, and how to build it', () => {
@@ -100,9 +106,9 @@ test('the package exports just its interface', () => {
 
 test('every entry point has its code and its types, and nothing else can be imported', async () => {
   for (const target of Object.values(manifest.exports)) {
-    for (const file of typeof target === 'string' ? [target] : [target.types, target.default]) {
-      assert.ok(existsSync(join(root, file)), file)
-    }
+    const formats = typeof target === 'string' ? [] : Object.values(target)
+    const files = formats.flatMap(({ types, default: code }) => [types, code])
+    for (const file of typeof target === 'string' ? [target] : files) assert.ok(existsSync(join(root, file)), file)
   }
   const internal = 'os-mutex/dist/mutex/addon.js'
   // The second is what Bun and Deno say.

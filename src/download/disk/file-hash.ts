@@ -5,6 +5,7 @@
 // in the page cache, as it is right after a download, that costs no access to the disk.
 import { createHash } from 'node:crypto'
 import { open } from 'node:fs/promises'
+import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { abortable } from './abortable.ts'
 import { onDisk } from './files.ts'
@@ -129,7 +130,7 @@ class WorkerHash implements FileHash {
 
 function startWorker(path: string): Worker | undefined {
   try {
-    return new Worker(new URL('./hash-worker.js', import.meta.url), {
+    return new Worker(join(__dirname, 'hash-worker.js'), {
       workerData: { path },
       // Without the options of this process: a loader or an inspector has no business there.
       execArgv: [],

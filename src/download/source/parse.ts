@@ -24,13 +24,13 @@ export interface ModelSourceObject {
    * Expected SHA-256 of the whole file: 64 hexadecimal digits, also with `sha256:` before them. Without it the server's
    * word is all there is. Not for split models.
    */
-  readonly sha256?: string
+  readonly sha256?: string | undefined
   /** Expected size of the file in bytes. Not for split models. */
-  readonly bytes?: number
+  readonly bytes?: number | undefined
   /** Sent to the URL's own origin only, never along a redirect to another. */
-  readonly headers?: Readonly<Record<string, string>>
+  readonly headers?: Readonly<Record<string, string>> | undefined
   /** Name of the file in the models folder; default: from the URL. */
-  readonly fileName?: string
+  readonly fileName?: string | undefined
 }
 
 export type ModelSource = string | ModelSourceObject
@@ -67,7 +67,7 @@ export interface ResolvedSource {
   readonly headers: Readonly<Record<string, string>>
   /** What `headers.authorization` is, if there is one. */
   readonly credential?: Credential
-  readonly sha256?: string
+  readonly sha256?: string | undefined
   readonly bytes?: number
   /** The file comes in these pieces, to be joined in this order. `sha256` and `bytes` are those of the whole. */
   readonly pieces?: readonly [ResolvedSource, ...ResolvedSource[]]

@@ -9,10 +9,9 @@ import { existsSync } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
-import type { Llama, LlamaOptions } from 'node-llama-cpp'
 import { MutexTimeoutError } from '../../mutex/errors.ts'
 import type { OwnerInfo } from '../../mutex/owner-info.ts'
+import type { Llama, LlamaOptions } from '../node-llama-cpp.ts'
 import type { Patience } from './patience.ts'
 
 const STALE_MS = 10_000
@@ -117,7 +116,7 @@ async function firstActive(locks: readonly string[]): Promise<string | undefined
 /** node-llama-cpp's folder of sources and builds. `undefined` where it can't be told, as in a bundle. */
 export function llamaFolder(): string | undefined {
   try {
-    const folder = join(dirname(fileURLToPath(import.meta.resolve('node-llama-cpp'))), '..', 'llama')
+    const folder = join(dirname(require.resolve('node-llama-cpp')), '..', 'llama')
     return existsSync(folder) ? folder : undefined
   } catch {
     return undefined
