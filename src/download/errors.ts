@@ -1,4 +1,5 @@
 // Every way in which a model file could not be fetched; `code` is the stable part, the message is for people.
+import { codeOf } from '../mutex/caught.ts'
 import { errnoName } from '../mutex/errno.ts'
 
 export type ModelDownloadErrorCode =
@@ -66,8 +67,9 @@ export function displayUrl(url: URL): string {
 
 /** The system's own code of a failed call, such as `ENOENT`. */
 export function errnoOf(error: unknown): string | undefined {
-  const { code, errno } = error instanceof Error ? (error as NodeJS.ErrnoException) : {}
-  if (typeof code !== 'string') return undefined
+  const code = codeOf(error)
+  if (code === undefined) return undefined
+  const { errno } = error as NodeJS.ErrnoException
   // libuv's word for what has no name there: `UNKNOWN`, or `Unknown system error -122`.
   return /^unknown/i.test(code) && errno !== undefined ? errnoName(-errno) : code
 }

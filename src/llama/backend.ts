@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { messageOf } from '../mutex/caught.ts'
 import { NamedMutex } from '../mutex/named-mutex.ts'
 import { checkOptions, checkTimeout } from '../mutex/options.ts'
 import type { OwnerInfo } from '../mutex/owner-info.ts'
@@ -147,7 +148,7 @@ async function removeSource(): Promise<void> {
 
 function fail(cause: unknown): never {
   // node-llama-cpp passes on whole stack traces as messages.
-  const [reason] = (cause instanceof Error ? cause.message : String(cause)).split('\n', 1)
+  const [reason] = messageOf(cause).split('\n', 1)
   throw new LlamaBackendError(
     'ERR_LLAMA_BACKEND_FAILED',
     `node-llama-cpp found or built no usable llama.cpp: ${reason}`,

@@ -1,5 +1,6 @@
 // Creating one context: one estimate-and-create per GPU at a time, under the same lock as estimate-and-load.
 
+import { isError, messageOf } from '../mutex/caught.ts'
 import { checkOptions, checkTimeout } from '../mutex/options.ts'
 import type { OwnerInfo } from '../mutex/owner-info.ts'
 import { deviceMutexNames } from './devices.ts'
@@ -67,10 +68,10 @@ async function createWithReason(model: LlamaModel, options: LlamaContextOptions)
 }
 
 function contextError(model: LlamaModel, cause: unknown, lines: readonly string[]): LlamaContextError {
-  const message = cause instanceof Error ? cause.message : String(cause)
+  const message = messageOf(cause)
   const reason = (message === GENERIC_MESSAGE ? loggedReason(lines, REASON_MARK) : undefined) ?? message
   // Not by instanceof: the class would have to be imported with all of node-llama-cpp.
-  const isMemory = cause instanceof Error && cause.constructor.name === 'InsufficientMemoryError'
+  const isMemory = isError(cause) && cause.constructor.name === 'InsufficientMemoryError'
   const advice =
     'Ask for a smaller one (contextSize: { max: … }), or dispose of contexts and models that are not needed'
   return new LlamaContextError(

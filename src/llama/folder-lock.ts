@@ -19,6 +19,7 @@ import {
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { errnoOf } from '../download/errors.ts'
+import { isError } from '../mutex/caught.ts'
 import { MutexError } from '../mutex/errors.ts'
 import { type FileHold, holdFile, holdNewFile, isOneKernel } from '../mutex/file-hold.ts'
 import { NamedMutex } from '../mutex/named-mutex.ts'
@@ -45,7 +46,7 @@ export async function takeFolderLock(destination: string, held: HeldLocks): Prom
 /** The system has no lock for that file. Not that somebody has it, nor that the wait is over. */
 function isUnusable(error: unknown): error is Error {
   if (error instanceof MutexError) return /^ERR_MUTEX_(SYSTEM|LOCK_FILE|ACCESS_DENIED)$/.test(error.code)
-  return error instanceof Error && 'syscall' in error
+  return isError(error) && 'syscall' in error
 }
 
 function notUsable(locks: string, why: string): string {

@@ -1,6 +1,7 @@
 // Loading one model: one load of a file at a time on the machine, and one estimate-and-load per GPU.
 import { basename, resolve, toNamespacedPath } from 'node:path'
 import { modelPathOf } from '../download/source/local-path.ts'
+import { messageOf } from '../mutex/caught.ts'
 import { checkOptions, checkTimeout } from '../mutex/options.ts'
 import type { OwnerInfo } from '../mutex/owner-info.ts'
 import { deviceMutexNames } from './devices.ts'
@@ -133,7 +134,7 @@ function loadablePath(path: string): string {
 }
 
 function loadError(path: string, cause: unknown, lines: readonly string[]): ModelLoadError {
-  const message = cause instanceof Error ? cause.message : String(cause)
+  const message = messageOf(cause)
   const reason = loggedReason(lines, REASON_MARK) ?? (message === 'Failed to load model' ? undefined : message)
   const hint = 'the reason is on stderr, where llama.cpp prints it once a process has made several Llama instances'
   return new ModelLoadError('ERR_MODEL_LOAD_FAILED', `Failed to load model ${path}: ${reason ?? hint}`, {

@@ -1,6 +1,7 @@
 // The message of `ERR_MUTEX_ADDON_NOT_FOUND`: what was looked for, why each file failed, and what to do about it.
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { messageOf } from './caught.ts'
 import { MutexError } from './errors.ts'
 
 export interface Attempt {
@@ -140,10 +141,6 @@ function processReport(): { header?: { glibcVersionRuntime?: string }; sharedObj
   } finally {
     reporter.excludeNetwork = excludeNetwork ?? false
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }
 
 function firstLine(error: unknown): string {

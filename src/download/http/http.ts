@@ -3,6 +3,7 @@
 // Redirects are followed here and not by undici's interceptor, for two reasons: it hands a caller's own headers
 // (`x-api-key`) on to other origins, and it hides the answer of the first hop, where the hub tells the file's SHA-256.
 import type { Dispatcher } from 'undici'
+import { codeOf, messageOf } from '../../mutex/caught.ts'
 import { displayUrl, ModelDownloadError } from '../errors.ts'
 import type { Credential } from '../source/credentials.ts'
 import { refusalWords, retryAfterOf, secretsOf } from './answer-words.ts'
@@ -84,13 +85,13 @@ export function networkError(
 ): unknown {
   if (signal?.aborted) return signal.reason
   const label = displayUrl(url)
-  const code = cause instanceof Error ? (cause as NodeJS.ErrnoException).code : undefined
+  const code = codeOf(cause)
   const what =
     code === 'UND_ERR_HEADERS_TIMEOUT'
       ? `brought no answer within ${headersTimeoutMs / 1000} s`
       : code === 'UND_ERR_BODY_TIMEOUT'
         ? `sent nothing for ${bodyTimeoutMs / 1000} s`
-        : `failed: ${cause instanceof Error ? cause.message || code : String(cause)}`
+        : `failed: ${messageOf(cause) || code}`
   const advice = isCertificateFault(cause) ? '; NODE_EXTRA_CA_CERTS names a file of further authorities to trust' : ''
   const message = `The connection to ${label} ${what}${advice}`
   return new ModelDownloadError('ERR_MODEL_NETWORK', message, { url: label, cause })

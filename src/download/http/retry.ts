@@ -1,5 +1,6 @@
 // Which failures may be gone a moment later, and how long that moment is: the one place that decides it for every request.
 import { setTimeout as sleep } from 'node:timers/promises'
+import { codeOf } from '../../mutex/caught.ts'
 import { ModelDownloadError } from '../errors.ts'
 
 const maxRetryAfterMs = 60_000
@@ -19,8 +20,9 @@ export function isTransient(error: unknown): error is ModelDownloadError {
 
 /** A certificate that is not accepted now will not be in a moment. https://nodejs.org/api/tls.html#x509-certificate-error-codes */
 export function isCertificateFault(error: unknown): boolean {
-  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined
-  return /^(CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|INVALID_CA|HOSTNAME_MISMATCH|ERR_TLS_CERT_)/.test(code ?? '')
+  return /^(CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|INVALID_CA|HOSTNAME_MISMATCH|ERR_TLS_CERT_)/.test(
+    codeOf(error) ?? '',
+  )
 }
 
 /** Counts the tries in a row that got nowhere. However often a line is cut: one that brings something each time gets there. */
