@@ -33,8 +33,8 @@ export function requireTool(command, debianPackage, toldBy = '--version') {
 /** A file in build/ remembers what a step last ran on; the step runs again when that changes. */
 function whenChanged(stampName, files, step) {
   const hash = createHash('sha256').update(`${process.version} ${process.arch}`)
-  for (const file of files) hash.update(`\0${file}\0`).update(readFileSync(path.join(root, file)))
-  const stamp = path.join(root, stampName)
+  for (const file of files) hash.update(`\0${file}\0`).update(readFileSync(path.resolve(root, file)))
+  const stamp = path.resolve(root, stampName)
   const digest = hash.digest('hex')
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) return
   step()
@@ -48,11 +48,11 @@ function filesIn(directory) {
     .sort()
 }
 
-/** Installs what a folder's package-lock.json says, and runs none of it. */
+/** Installs what a folder's package-lock.json says, and runs none of it. The folder need not be in the checkout. */
 export function installPackages(folder = '.') {
   const npm = process.env.npm_execpath
   const args = ['ci', '--ignore-scripts', '--no-audit', '--no-fund']
-  const cwd = path.join(root, folder)
+  const cwd = path.resolve(root, folder)
   whenChanged(path.join(folder, 'node_modules/.os-mutex-installed'), [path.join(folder, 'package-lock.json')], () =>
     npm === undefined
       ? run('npm', args, { cwd, shell: process.platform === 'win32' }) // npm.cmd
