@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { messageOf } from './caught.ts'
+import { docsPage } from './docs.ts'
 import { MutexError } from './errors.ts'
 
 export interface Attempt {
@@ -45,7 +46,7 @@ const remedies: readonly (readonly [said: RegExp, remedy: string])[] = [
   ],
   [
     /code signature|library validation|different Team ID/i,
-    'macOS refuses its signature: sign the .node file together with the app (see docs/electron.md)',
+    `macOS refuses its signature: sign the .node file together with the app (see ${docsPage('electron.md')})`,
   ],
   [/Could not dynamically|not self-register|node-gyp-build/, 'install the package again, with its dependencies'],
 ]
@@ -81,7 +82,7 @@ function* missingPlaces(root: string, attempts: readonly Attempt[]): Generator<s
 function* advice(root: string, attempts: readonly Attempt[]): Generator<string> {
   if (/[\\/][^\\/]+\.asar[\\/]/.test(root)) {
     yield 'the package is in an asar archive, from which a library can\'t be loaded: put "**/*.node" or "**/node_modules/os-mutex/**" into ' +
-      'asarUnpack (electron-builder) or asar.unpack (Forge), see docs/electron.md'
+      `asarUnpack (electron-builder) or asar.unpack (Forge), see ${docsPage('electron.md')}`
   }
   const folders = foldersIn(join(root, 'prebuilds'))
   if (folders.length === 0)
@@ -98,10 +99,11 @@ function* advice(root: string, attempts: readonly Attempt[]): Generator<string> 
 function buildAdvice(root: string): string {
   const tools =
     process.platform === 'win32' ? 'Python and Visual Studio Build Tools' : 'Python, make and a C++ compiler'
-  const { name, version } = packageJsonOf(root) ?? {}
+  const { name, version, repository } = packageJsonOf(root) ?? {}
   if (existsSync(join(root, 'binding.gyp'))) return `to build it (needs ${tools}), run "npm run build" in ${root}`
+  const address = repository?.url?.replace(/^git\+/, '') ?? `the repository of ${name}`
   return (
-    `to build it (needs ${tools}), clone the repository of ${name} at v${version}, run "npm run build" there, and copy its ` +
+    `to build it (needs ${tools}), clone ${address} at v${version}, run "npm run build" there, and copy its ` +
     `build/Release/os_mutex.node into ${join(root, 'build', 'Release')}`
   )
 }
@@ -158,8 +160,15 @@ function foldersIn(directory: string): string[] {
   }
 }
 
+interface PackageJson {
+  readonly name?: string
+  readonly version?: string
+  /** Only in a released package. */
+  readonly repository?: { readonly url?: string }
+}
+
 /** Undefined if there is none or it can't be read, as in a bundle. */
-export function packageJsonOf(root: string): { readonly name?: string; readonly version?: string } | undefined {
+export function packageJsonOf(root: string): PackageJson | undefined {
   try {
     return JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   } catch {

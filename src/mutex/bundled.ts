@@ -1,4 +1,5 @@
 // Imports nothing of Node's: a bundle of ES modules, in which `require('node:fs')` fails, must still come as far as this message.
+import { docsPage } from './docs.ts'
 import { MutexError } from './errors.ts'
 
 /** The package's code was bundled into another program's file, from where the addon can't be found. */
@@ -8,6 +9,6 @@ export function bundledError(file: string): MutexError {
     `os-mutex runs from ${file}, outside its package, so its native part can't be found. A bundler has included its code: ` +
       "declare 'os-mutex' external (esbuild: --external:os-mutex; webpack: externals; Vite and Rollup: external; Next: " +
       'serverExternalPackages) and ship node_modules/os-mutex, node_modules/node-gyp-build and node_modules/undici with the program. ' +
-      'See docs/bundlers.md.',
+      `See ${docsPage('bundlers.md')}.`,
   )
 }

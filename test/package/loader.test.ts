@@ -108,7 +108,7 @@ test("another machine's leftover in build/ does not hide the prebuilt addon that
 
 test('a package without any addon says so, where it looked, and how to build one', () => {
   using project = new Project({})
-  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   const outcome = project.load()
   assertRefused(
     outcome,
@@ -117,9 +117,13 @@ test('a package without any addon says so, where it looked, and how to build one
     join(project.package, 'prebuilds', platform),
     'has no folders',
     'prebuilds/ is empty or was left out',
-    `at v${version}, run "npm run build"`,
+    `clone the repository of os-mutex at v${manifest.version}, run "npm run build"`,
   )
   assert.match(outcome.cause, /No native build was found/)
+  // A release has its address.
+  const repository = { type: 'git', url: 'git+https://github.com/owner/name.git' }
+  project.write('package.json', JSON.stringify({ ...manifest, repository }))
+  assertRefused(project.load(), `clone https://github.com/owner/name.git at v${manifest.version}, run`)
 })
 
 test('a package that was installed on another system says whose addons it has', () => {
@@ -189,7 +193,7 @@ test('native addons that are switched off are told as such', {
 
 test('a package inside an asar archive without its addon says what to unpack', () => {
   using project = new Project({}, { folder: 'resources/app.asar' })
-  assertRefused(project.load(), 'asarUnpack', 'docs/electron.md')
+  assertRefused(project.load(), 'asarUnpack', 'node_modules/os-mutex/docs/electron.md')
 })
 
 test('without node-gyp-build the addon is found all the same; only where there is none, its lack is told', () => {
@@ -215,7 +219,7 @@ test('code that a bundler has taken out of the package asks to be left in it', (
   // Two folders up there is a package.json of the app's, or none.
   project.write('app/package.json', '{"name":"app"}')
   for (const folder of ['app/out/main', 'none/out/main']) {
-    for (const name of ['addon-error', 'bundled', 'errors']) {
+    for (const name of ['addon-error', 'bundled', 'caught', 'docs', 'errors']) {
       project.write(`${folder}/mutex/${name}.js`, built(`mutex/${name}.js`))
     }
     project.write(`${folder}/mutex/package.json`, '{"type":"commonjs"}')
@@ -228,7 +232,7 @@ test('code that a bundler has taken out of the package asks to be left in it', (
     project.write(`${folder}/main.mjs`, built('in-package.mjs'))
     for (const entry of ['mutex/loader.js', 'mutex/no-name.js', 'main.mjs']) {
       const outcome = project.load({ entry: `${folder}/${entry}` })
-      assertRefused(outcome, "declare 'os-mutex' external", '--external:os-mutex', 'serverExternalPackages')
+      assertRefused(outcome, "declare 'os-mutex' external", '--external:os-mutex', 'serverExternalPackages', '/os-mutex/docs/bundlers.md')
     }
   }
 })

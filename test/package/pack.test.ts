@@ -23,7 +23,8 @@ class Publishable implements Disposable {
     const files = [...manifest.files, ...alsoPacked]
     // Its scripts refuse to pack without the prebuilds of all platforms.
     this.write('package.json', JSON.stringify({ ...manifest, files, scripts: {} }))
-    for (const name of ['README.md', 'LICENSE', ...files]) {
+    const copied = files.map((name) => (name === 'docs/*.md' ? 'docs' : name))
+    for (const name of ['README.md', 'LICENSE', ...copied]) {
       if (name !== 'prebuilds') cpSync(join(root, name), join(this.package, name), { recursive: true })
     }
     const libc = process.platform !== 'linux' ? '' : existsSync('/etc/alpine-release') ? '.musl' : '.glibc'
@@ -70,9 +71,11 @@ test(
     publishable.write('dist/mutex/addon.test.js', '')
     publishable.write('prebuilds/linux-x64/left-over.node', '')
     rmSync(join(publishable.package, 'CHANGELOG.md'))
+    rmSync(join(publishable.package, 'docs/electron.md'))
     const { status, output } = publishable.test()
     assert.equal(status, 1, output)
     assert.match(output, /WRONG +missing: CHANGELOG\.md/)
+    assert.match(output, /WRONG +missing: docs\/electron\.md/)
     assert.match(output, /WRONG +no user needs it: binding\.gyp/)
     assert.match(output, /WRONG +no user needs it: dist\/mutex\/addon\.test\.js/)
     assert.match(output, /WRONG +no user needs it: prebuilds\/linux-x64\/left-over\.node/)
