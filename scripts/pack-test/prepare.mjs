@@ -1,9 +1,9 @@
 // Packs the package and installs the tarball into an empty project, once for each content of the package.
-import { spawnSync } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { wrongContents } from './contents.mjs'
+import { npm } from './npm.mjs'
 import { writePrograms } from './programs.mjs'
 import { checkTypes } from './types.mjs'
 
@@ -104,17 +104,4 @@ function packDependencies(packageDirectory, modules, directory) {
     overrides[name] = `file:${path.join(directory, filename)}`
   }
   return overrides
-}
-
-function npm(args, cwd, env = process.env) {
-  const own = { ...env }
-  // What the npm that runs this script says of its own project.
-  for (const name of Object.keys(own)) if (/^npm_(package|lifecycle|config_local_prefix)/.test(name)) delete own[name]
-  const cli = env.npm_execpath
-  const [command, ...before] = cli === undefined ? ['npm'] : [process.execPath, cli]
-  const shell = cli === undefined && process.platform === 'win32'
-  const result = spawnSync(command, [...before, ...args], { cwd, env: own, shell, encoding: 'utf8' })
-  if (result.error) throw new Error(`npm could not be started: ${result.error.message}`)
-  if (result.status !== 0) throw new Error(`npm ${args.join(' ')} failed in ${cwd}:\n${result.stderr}${result.stdout}`)
-  return result.stdout
 }
