@@ -1,5 +1,5 @@
 // The suites of the tests. A suite is the test files that lie in its folders of test/, not in folders below them. The storms and the tests
-// of the tools are in none: they test this machine alone.
+// of the tools and of the release are in none: they test this machine alone.
 import { readdirSync } from 'node:fs'
 import path from 'node:path'
 import { root } from './setup.mjs'

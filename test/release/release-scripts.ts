@@ -39,10 +39,15 @@ export async function load<Name extends keyof Scripts>(module: string, name: Nam
 
 /** What git has, and what it would take. */
 export function filesOf(checkout: string): string[] {
-  const { stdout } = spawnSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
-    cwd: checkout,
-    encoding: 'utf8',
-  })
+  const { status, stdout, stderr } = spawnSync(
+    'git',
+    ['ls-files', '-z', '--cached', '--others', '--exclude-standard'],
+    {
+      cwd: checkout,
+      encoding: 'utf8',
+    },
+  )
+  if (status !== 0) throw new Error(`git ls-files: ${stderr}`)
   return stdout.split('\0').filter((file) => file !== '' && existsSync(join(checkout, file)))
 }
 
