@@ -14,7 +14,7 @@ import { brokenLinks, pagesOf, withAbsoluteLinks } from './links.mjs'
 
 const { values } = parseArgs({
   options: {
-    /** Where the repository is, if neither the workflow nor the remote `origin` says so. */
+    /** Where the repository is. Default: what the workflow says, else the remote `origin`. */
     repository: { type: 'string' },
     /** The checkout. */
     package: { type: 'string', default: fileURLToPath(new URL('../..', import.meta.url)) },
@@ -23,8 +23,12 @@ const { values } = parseArgs({
 const root = path.resolve(values.package)
 const manifest = readJson(root, 'package.json')
 const tag = `v${manifest.version}`
-const stage = mkdtempSync(path.join(tmpdir(), 'os-mutex-release-'))
+const tarball = path.join(root, `${manifest.name}-${manifest.version}.tgz`)
+const work = mkdtempSync(path.join(tmpdir(), 'os-mutex-release-'))
+const stage = path.join(work, 'package')
 try {
+  // Whoever is refused must not publish an older one by mistake.
+  rmSync(tarball, { force: true })
   const address = findAddress({ root, given: values.repository })
   refuse('These files differ from the commit that the package would name. Commit or remove them', changes())
   const tracked = git('ls-files', '-z').split('\0').filter(Boolean)
@@ -37,10 +41,9 @@ try {
   refuse('These links would lead nowhere in the package', brokenLinks(stage, files))
 
   // The scripts have run, and are not in the folder.
-  const [packed] = JSON.parse(npm(['pack', '--json', '--ignore-scripts', '--pack-destination', root], stage))
-  const problems = wrongContents(packed, { hostOnly: false })
-  if (problems.length > 0) rmSync(path.join(root, packed.filename))
-  refuse('This package must not be shipped', problems)
+  const [packed] = JSON.parse(npm(['pack', '--json', '--ignore-scripts', '--pack-destination', work], stage))
+  refuse('This package must not be shipped', wrongContents(packed, { hostOnly: false }))
+  copyFileSync(path.join(work, packed.filename), tarball)
   console.log(`${packed.filename}: ${(packed.size / 1e6).toFixed(2)} MB, ${packed.integrity}`)
   console.log(`of ${address.web}, with links to ${tag}`)
   const isTagged = git('tag', '--points-at', 'HEAD').split('\n').includes(tag)
@@ -49,7 +52,7 @@ try {
   console.error(`\n${error.message}\n`)
   process.exitCode = 1
 } finally {
-  rmSync(stage, { recursive: true, force: true })
+  rmSync(work, { recursive: true, force: true })
 }
 
 function copy(files, address) {

@@ -75,9 +75,10 @@ test(
   async () => {
     using clone = await Clone.open()
     const refused = (...args: string[]) => {
+      clone.write(clone.tarballName, 'an older one')
       const { status, stderr } = clone.release(args)
       assert.equal(status, 1)
-      assert.ok(!existsSync(clone.tarball))
+      assert.ok(!existsSync(clone.tarball), 'or the older one might be published')
       return stderr
     }
     assert.match(refused(), /no remote "origin"/)

@@ -70,8 +70,12 @@ export class Clone implements Disposable {
     return clone
   }
 
+  get tarballName(): string {
+    return `os-mutex-${JSON.parse(this.read('package.json')).version}.tgz`
+  }
+
   get tarball(): string {
-    return join(this.path, `os-mutex-${JSON.parse(this.read('package.json')).version}.tgz`)
+    return join(this.path, this.tarballName)
   }
 
   commit(): void {
