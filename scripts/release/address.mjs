@@ -14,7 +14,8 @@ const aliases = { 'ssh.github.com': 'github.com', 'altssh.gitlab.com': 'gitlab.c
 /**
  * @typedef {object} Address
  * @property {string} web `https://github.com/owner/name`
- * @property {{ homepage: string, bugs: { url: string }, repository: { type: 'git', url: string } }} fields for package.json
+ * @property {{ homepage: string, bugs: { url: string }, repository: { type: 'git', url: string } }} fields for
+ *   package.json
  * @property {(kind: 'file' | 'folder' | 'raw', tag: string, path: string) => string} at the page of a file at a tag
  */
 
@@ -39,8 +40,9 @@ export function findAddress({ root, given, env = process.env }) {
 }
 
 /**
- * Keeps the host and the path only: user names, passwords and tokens do not come through, and no message repeats the text.
- * @param {string} text an address as git and npm take it: `https://…`, `ssh://…`, `git+ssh://…`, `git@host:owner/name.git`
+ * Keeps the host and the path only: user names, passwords and tokens do not come through, and no message repeats the
+ * text.
+ * @param {string} text an address as git and npm take it: `https://…`, `ssh://…`, `git+ssh://…`, `git@host:owner/name`
  * @param {string} origin where it was found, for messages
  * @param {string} [server] a server of GitHub Enterprise
  * @returns {Address}

@@ -1,6 +1,7 @@
-// `npm run release:pack [-- --repository ADDRESS]`: makes the tarball that is published. It differs from that of `npm pack` in package.json,
-// which has the repository's address and is not private, and in links, which are absolute where the package has no such file. All of it
-// is made in a folder beside the checkout, so that the checkout never changes, however this ends.
+// `npm run release:pack [-- --repository ADDRESS]`: makes the tarball that is published. It differs from that of
+// `npm pack` in package.json, which has the repository's address and is not private, and in links, which are absolute
+// where the package has no such file. All of it is made in a temporary folder, so that no file of the checkout changes,
+// however this ends.
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -51,7 +51,10 @@ export function filesOf(checkout: string): string[] {
   return stdout.split('\0').filter((file) => file !== '' && existsSync(join(checkout, file)))
 }
 
-/** A clone of what lies in the checkout, with a few bytes for each addon. Its `npm pack` does not look at how they were made. */
+/**
+ * A clone of what lies in the checkout, with a few bytes for each addon. Its `npm pack` does not look at how they were
+ * made.
+ */
 export class Clone implements Disposable {
   readonly folder = realpathSync(mkdtempSync(join(tmpdir(), 'os-mutex-clone-')))
   readonly path = join(this.folder, 'checkout')
