@@ -58,6 +58,8 @@
         }],
         ["OS=='linux'", {
           "sources": [
+            "native/posix/cancellable_flock_linux.cc",
+            "native/posix/cancellable_flock_musl_x64.cc",
             "native/posix/endable_flock_linux.cc",
             "native/posix/kernel_word_linux.cc",
             "native/posix/os_linux.cc",

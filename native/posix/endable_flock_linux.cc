@@ -5,12 +5,12 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 
+#include "cancellable_flock.h"
 #include "endable_flock.h"
 #include "lock_file.h"
 
@@ -43,17 +43,7 @@ class CancellableFlock final : public EndableFlock {
     return loadUnwinder();
   }
 
-  // First enabled, then asynchronous: musl looks for a pending request only when the type changes.
-  int lock(int fd) override {
-    int ignored;
-    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &ignored);
-    // NOLINTNEXTLINE(cert-pos47-c, concurrency-thread-canceltype-asynchronous)
-    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &ignored);
-    const int error = ::flock(fd, LOCK_EX) == 0 ? 0 : errno;
-    pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &ignored);
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &ignored);
-    return error;
-  }
+  int lock(int fd) override { return cancellableFlock(fd); }
 
   void end(pthread_t thread) override {
     pthread_cancel(thread);

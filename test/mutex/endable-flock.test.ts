@@ -1,12 +1,21 @@
 // The wait for a flock that another thread can end, without JavaScript around it: Linux's, and macOS's by its real kqueue or, on Linux,
 // by a stand-in.
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import { mkdtempSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
-import { compileWaits, ifCompilable, kinds, runScenario, type Wait } from '../support/endable-flock/compile.ts'
+import { promisify } from 'node:util'
+import {
+  compileMuslEnds,
+  compileWaits,
+  ifCompilable,
+  isGlibc,
+  kinds,
+  runScenario,
+  type Wait,
+} from '../support/endable-flock/compile.ts'
 
 const promises = {
   'release-by-call': 'a wait gets the lock when its owner unlocks, on whichever thread',
@@ -42,7 +51,7 @@ for (const kind of ifCompilable.skip === undefined ? kinds : []) {
 
     test('without a descriptor left a wait does not begin, says which call failed, and begins when there is one', async () => {
       const missing = {
-        linux: needsUnwinder() ? 'dlopen("libgcc_s.so.1"): EMFILE' : ': Success',
+        linux: isGlibc() ? 'dlopen("libgcc_s.so.1"): EMFILE' : ': Success',
         darwin: 'kqueue: EMFILE',
       }
       const said = await runScenario(programs[kind], 'no-descriptors', join(folder, 'no-descriptors'))
@@ -57,8 +66,11 @@ for (const kind of ifCompilable.skip === undefined ? kinds : []) {
   })
 }
 
-/** glibc alone: see endable_flock_linux.cc. */
-function needsUnwinder(): boolean {
-  const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } }
-  return report.header?.glibcVersionRuntime !== undefined
-}
+const ifX64Linux =
+  process.platform === 'linux' && process.arch === 'x64' ? ifCompilable : { skip: 'Linux on x86-64 only' }
+
+test('on musl a wait that is ended at any moment leaves on an aligned stack', ifX64Linux, async () => {
+  const program = compileMuslEnds(folder)
+  const said = await promisify(execFile)(program, [join(folder, 'musl-ends-file'), '1000'], { timeout: 150_000 })
+  assert.equal(said.stdout.trim(), '1000 threads, 0 ended on a misaligned stack')
+})

@@ -1,14 +1,12 @@
 // glibc ends a waiting thread by libgcc_s.so.1. Where that can't be loaded, a wait must not begin: its end would abort the process.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { compileWithoutUnwinder, ifCompilable } from '../support/endable-flock/compile.ts'
+import { compileWithoutUnwinder, ifCompilable, isGlibc } from '../support/endable-flock/compile.ts'
 import { canTake, LockFolder } from '../support/lock-folder.ts'
 
 const name = 'Global\\unwinder'
 
-const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } }
-const onGlibc =
-  report.header?.glibcVersionRuntime === undefined ? { skip: 'only glibc needs libgcc_s.so.1' } : ifCompilable
+const onGlibc = isGlibc() ? ifCompilable : { skip: 'only glibc needs libgcc_s.so.1' }
 
 test(
   'without libgcc_s.so.1 an acquire that would wait fails, says so, and leaves nothing behind',

@@ -22,12 +22,15 @@ export const ifCompilable: { readonly skip?: string } =
       ? {}
       : { skip: 'this copy of the package has no sources' }
 
+/** One of the two is empty: which one, says the C library. */
+const cancellable = ['cancellable_flock_linux', 'cancellable_flock_musl_x64']
+
 const compiler = process.env.CXX ?? (process.platform === 'darwin' ? 'c++' : 'g++')
 const flags = ['-O1', '-Wall', '-Wextra', '-Werror', '-pthread', '-D_GNU_SOURCE']
 const cxxFlags = ['-std=c++17', '-fno-exceptions', '-fasynchronous-unwind-tables', '-I', join(posix, 'include')]
 
-function compile(args: readonly string[], folder: string): void {
-  execFileSync(compiler, [...flags, ...args], { cwd: folder, stdio: ['ignore', 'inherit', 'inherit'] })
+function compile(args: readonly string[], folder: string, by = compiler): void {
+  execFileSync(by, [...flags, ...args], { cwd: folder, stdio: ['ignore', 'inherit', 'inherit'] })
 }
 
 /** The programs of all kinds, by what they have in common. */
@@ -44,10 +47,11 @@ export function compileWaits(folder: string): Readonly<Record<Wait, string>> {
   const programOf = (kind: Wait) => join(folder, `waits-${kind}`)
   for (const kind of kinds) {
     const stand = kind === platform ? [] : ['-I', join(support, 'macos'), join(support, 'macos/kqueue.cc')]
-    const source = join(posix, `endable_flock_${kind}.cc`)
+    const sources = [`endable_flock_${kind}`, ...(kind === 'linux' ? cancellable : [])]
+    const paths = sources.map((source) => join(posix, `${source}.cc`))
     // As in Bun, nothing in this program needs libgcc_s.so.1 before a thread is cancelled.
     const libraries = kind === 'linux' ? ['-static-libgcc', '-static-libstdc++', '-ldl'] : []
-    compile([...cxxFlags, '-o', programOf(kind), ...objects, source, ...stand, ...libraries], folder)
+    compile([...cxxFlags, '-o', programOf(kind), ...objects, ...paths, ...stand, ...libraries], folder)
   }
   return { linux: programOf('linux'), darwin: programOf('darwin') }
 }
@@ -64,6 +68,26 @@ export function compilePoorDisk(folder: string): string {
   const output = join(folder, 'poor-disk.so')
   compile(['-std=c++17', '-shared', '-fPIC', '-o', output, join(support, 'poor_disk.cc'), '-ldl'], folder)
   return output
+}
+
+/** The program musl_ends.cc, by the compiler of a system that has musl, else by musl-gcc. */
+export function compileMuslEnds(folder: string): string {
+  const output = join(folder, 'musl-ends')
+  const sources = [join(support, 'musl_ends.cc'), ...cancellable.map((source) => join(posix, `${source}.cc`))]
+  const cxx = ['-x', 'c++', '-std=c++17', '-fno-exceptions', '-fno-rtti', '-fasynchronous-unwind-tables']
+  try {
+    compile([...cxx, ...sources, '-o', output], folder, isGlibc() ? 'musl-gcc' : compiler)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    throw new Error('musl-gcc is needed. On Debian or Ubuntu: apt-get install musl-tools', { cause: error })
+  }
+  return output
+}
+
+/** Whether this process runs on glibc. */
+export function isGlibc(): boolean {
+  const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } }
+  return report.header?.glibcVersionRuntime !== undefined
 }
 
 /** What the scenario prints. Rejects with what went wrong. */
