@@ -1,5 +1,6 @@
 export type { FetchPolicy } from './download/download.ts'
 export { ModelDownloadError, type ModelDownloadErrorCode } from './download/errors.ts'
+export type { RequestDispatcher } from './download/http/dispatcher.ts'
 export type { Pruned } from './download/partial/prune.ts'
 export type { DownloadPhase, DownloadProgress } from './download/progress.ts'
 export type { PublishedFile, PublishedModel, Verification } from './download/published/verify.ts'

@@ -1,9 +1,9 @@
 // One file by one call: all steps of its download, over connections of its own.
 import { dirname } from 'node:path'
-import type { Dispatcher } from 'undici'
 import { allowManyWaits } from '../mutex/options.ts'
 import { Download, type FetchPolicy, type FileOptions } from './download.ts'
 import { openConnections } from './http/connections.ts'
+import type { RequestDispatcher } from './http/dispatcher.ts'
 import type { TimeLimits } from './http/exchange.ts'
 import type { SpeedLimit } from './http/low-speed.ts'
 import { defaultRetryDelaysMs } from './http/retry.ts'
@@ -27,7 +27,7 @@ export interface TransferOptions extends Partial<TimeLimits> {
   /** Hash a file that is there already before trusting it. For a caller who knows that an earlier owner crashed. */
   readonly verifyAgain?: boolean | undefined
   /** Default: an agent of this download's own. */
-  readonly dispatcher?: Dispatcher | undefined
+  readonly dispatcher?: RequestDispatcher | undefined
   /** Waits before the tries that follow a failure which kept no new byte. Default 1 s, 2 s, 4 s. */
   readonly retryDelaysMs?: readonly number[] | undefined
   /** How many connections to use. Default: as many as make it faster, up to 8. */

@@ -1,12 +1,11 @@
 // Getting one model's file: from the cache without a lock, else by one download at a time on the machine and in the folder.
 import { mkdir, realpath } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
-import type { Dispatcher } from 'undici'
 import { onDisk } from '../download/disk/files.ts'
 import type { FetchPolicy } from '../download/download.ts'
 import { errnoOf } from '../download/errors.ts'
 import { defaultPatienceMs } from '../download/file.ts'
-import { checkDispatcher } from '../download/http/connections.ts'
+import { checkDispatcher, type RequestDispatcher } from '../download/http/dispatcher.ts'
 import { Model } from '../download/model.ts'
 import type { DownloadProgress } from '../download/progress.ts'
 import { findLocal } from '../download/published/local-file.ts'
@@ -52,8 +51,11 @@ export interface EnsureModelOptions {
   readonly connections?: number | undefined
   /** Whether what was received stays when `signal` ends the download, to be resumed. Default: `true`. */
   readonly keepPartial?: boolean | undefined
-  /** undici's: connections of your own making (a proxy, an interceptor). Default: the proxy that the environment names, if any. */
-  readonly dispatcher?: Dispatcher | undefined
+  /**
+   * A dispatcher of undici 6, 7 or 8, or the one inside Node: connections that you set up (a proxy, an interceptor). It stays open.
+   * Default: our own connections, by way of the proxy that the environment names, if any.
+   */
+  readonly dispatcher?: RequestDispatcher | undefined
 }
 
 const ENSURE_MODEL = namesOf<EnsureModelOptions>({

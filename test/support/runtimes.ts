@@ -19,3 +19,4 @@ export const withTimersTold =
 export const withUndici = isBun
   ? { skip: 'Bun puts an undici of its own in its place, which downloads cannot use' }
   : {}
+export const withUndiciInside = isDeno || isBun ? { skip: 'Deno and Bun have no undici inside' } : {}

@@ -1,16 +1,16 @@
 // The connections of one download: the caller's own dispatcher, or one made for it, by way of the proxies that the
 // environment names.
 import { setMaxListeners } from 'node:events'
-import type { Dispatcher } from 'undici'
-import * as undici from 'undici'
-import { invalidArgument } from '../../mutex/options.ts'
+import type { buildConnector, Dispatcher } from 'undici'
 import type { Environment } from '../source/hub.ts'
 import { secretsIn } from './answer-words.ts'
+import { checkDispatcher, type RequestDispatcher } from './dispatcher.ts'
 import { inPlaceConnector } from './in-place.ts'
 import { type Proxies, type ProxyAddress, proxiesOf, unusable } from './proxies.ts'
+import { undici } from './undici.ts'
 
 export interface Connections {
-  readonly dispatcher: Dispatcher
+  readonly dispatcher: RequestDispatcher
   /** What the proxies are told, and may repeat where they refuse. */
   readonly secrets: readonly string[]
   /** Ends what is under way, unless the dispatcher is the caller's. */
@@ -30,7 +30,7 @@ const addressTimeoutMs = 3_000
  * @throws {ModelDownloadError} `ERR_MODEL_NETWORK`: a variable of the environment names no proxy that can be used
  */
 export function openConnections(
-  given: Dispatcher | undefined,
+  given: RequestDispatcher | undefined,
   stallMs: number,
   env: Environment = process.env,
 ): Connections {
@@ -59,40 +59,7 @@ export function openConnections(
   }
 }
 
-/**
- * @throws `TypeError` `ERR_MUTEX_INVALID_ARGUMENT`: `given` is no dispatcher, or one of an undici before version 7,
- *   which calls its handlers by other names. It would fail at the first request, without a word on why.
- */
-export function checkDispatcher(given: unknown): void {
-  const dispatcher = given as Partial<Dispatcher> | null
-  if (typeof dispatcher !== 'object' || typeof dispatcher?.dispatch !== 'function') {
-    throw invalidArgument(
-      'The option "dispatcher" must be a Dispatcher of undici 7 or later, such as an Agent or a ProxyAgent',
-    )
-  }
-  if (isBefore7(dispatcher as Dispatcher)) {
-    throw invalidArgument(
-      'The option "dispatcher" is of an undici before version 7, which cannot be used here; make it with undici 7 or later',
-    )
-  }
-}
-
-/**
- * By what changed between the two: `interceptors` went, and `compose` answers with a proxy of its object and not with
- * another one.
- */
-function isBefore7(dispatcher: Dispatcher): boolean {
-  if ('interceptors' in dispatcher) return true
-  if (typeof dispatcher.compose !== 'function' || !Object.isExtensible(dispatcher)) return false
-  const composed = dispatcher.compose()
-  const mark = Symbol('mark')
-  Reflect.set(composed, mark, true)
-  const isSeen = Reflect.has(dispatcher, mark)
-  Reflect.deleteProperty(composed, mark)
-  return !isSeen
-}
-
-type ConnectOptions = undici.buildConnector.BuildOptions
+type ConnectOptions = buildConnector.BuildOptions
 
 /** Each request goes its own way: a redirect may lead from a host behind a proxy to one that is not. */
 function agentsFor(proxies: Proxies, connect: ConnectOptions): { dispatcher: Dispatcher; all: readonly Dispatcher[] } {

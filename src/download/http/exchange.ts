@@ -5,8 +5,15 @@
 // - It pauses its parser as soon as 64 KiB wait. If the server then closes a connection that it does not keep alive,
 //   undici 7 throws in a socket event, where nobody can catch it: https://github.com/nodejs/undici/issues/5360 (fixed in
 //   undici 8, which Node 20 cannot run). Here it pauses only when the disk is far behind, and never on the last chunk.
-import { type Dispatcher, errors } from 'undici'
 import { Blocks, blockBytes } from './blocks.ts'
+import {
+  type AnswerHeaders,
+  type DispatchController,
+  forAnyVersion,
+  type RequestDispatcher,
+  type ResponseHandler,
+} from './dispatcher.ts'
+import { undici } from './undici.ts'
 
 export interface Answer {
   readonly status: number
@@ -28,7 +35,7 @@ export interface TimeLimits {
 
 export interface ExchangeOptions {
   readonly headers: Record<string, string>
-  readonly dispatcher: Dispatcher
+  readonly dispatcher: RequestDispatcher
   readonly limits: TimeLimits
   readonly signal: AbortSignal | undefined
 }
@@ -45,11 +52,15 @@ export function exchange(url: URL, options: ExchangeOptions): Promise<Answer> {
     // The handler keeps the limit for the head itself: undici's begins anew with each 1xx answer.
     const timeouts = { headersTimeout: 0, bodyTimeout: limits.bodyTimeoutMs }
     const path = url.pathname + url.search
-    dispatcher.dispatch({ origin: url.origin, path, method: 'GET', headers, ...timeouts }, handler)
+    try {
+      dispatcher.dispatch({ origin: url.origin, path, method: 'GET', headers, ...timeouts }, forAnyVersion(handler))
+    } catch (error) {
+      handler.onResponseError(null, error)
+    }
   })
 }
 
-class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
+class AnswerHandler implements ResponseHandler, Answer {
   status = 0
   readonly body: AsyncIterable<readonly Buffer[]>
   readonly #onAnswer: (answer: Answer) => void
@@ -57,8 +68,8 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
   readonly #headersTimeoutMs: number
   readonly #signal: AbortSignal | undefined
   #headTimer: NodeJS.Timeout | undefined
-  #headers: Record<string, string | string[] | undefined> = {}
-  #controller: Dispatcher.DispatchController | undefined
+  #headers: AnswerHeaders = {}
+  #controller: DispatchController | undefined
   readonly #blocks = new Blocks()
   /** Bytes of the body still to come, where the server told its length. */
   #missing = Number.POSITIVE_INFINITY
@@ -94,17 +105,17 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
     this.#finish({ error: new Error('the rest of the answer was not wanted') })
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController): void {
+  onRequestStart(controller: DispatchController): void {
     this.#controller = controller
     if (this.#end) {
       this.#cutOff()
       return
     }
-    const late = () => this.#finish({ error: new errors.HeadersTimeoutError() })
+    const late = () => this.#finish({ error: new undici.errors.HeadersTimeoutError() })
     if (this.#headersTimeoutMs > 0) this.#headTimer ??= setTimeout(late, this.#headersTimeoutMs)
   }
 
-  onResponseStart(_: unknown, status: number, headers: Record<string, string | string[] | undefined>): void {
+  onResponseStart(_: unknown, status: number, headers: AnswerHeaders): void {
     // 1xx: the answer proper follows.
     if (status < 200) return
     // Undici sends a request again, of which it has handed out a part, when a pipelined one on its connection was called off. What
@@ -121,7 +132,7 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
     this.#onAnswer(this)
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+  onResponseData(controller: DispatchController, chunk: Buffer): void {
     // An empty one tells some ends: to pause there would be to pause behind the end.
     if (this.#end || chunk.length === 0) return
     this.#blocks.add(chunk)
@@ -135,7 +146,7 @@ class AnswerHandler implements Dispatcher.DispatchHandler, Answer {
     this.#finish({})
   }
 
-  onResponseError(_: unknown, error: Error): void {
+  onResponseError(_: unknown, error: unknown): void {
     this.#finish({ error })
   }
 

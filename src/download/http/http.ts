@@ -2,16 +2,16 @@
 //
 // Redirects are followed here and not by undici's interceptor, for two reasons: it hands a caller's own headers
 // (`x-api-key`) on to other origins, and it hides the answer of the first hop, where the hub tells the file's SHA-256.
-import type { Dispatcher } from 'undici'
 import { codeOf, messageOf } from '../../mutex/caught.ts'
 import { displayUrl, ModelDownloadError } from '../errors.ts'
 import type { Credential } from '../source/credentials.ts'
 import { refusalWords, retryAfterOf, secretsOf } from './answer-words.ts'
+import type { RequestDispatcher } from './dispatcher.ts'
 import { type Answer, exchange, type TimeLimits } from './exchange.ts'
 import { isCertificateFault } from './retry.ts'
 
 export interface HttpOptions {
-  readonly dispatcher: Dispatcher
+  readonly dispatcher: RequestDispatcher
   readonly limits: TimeLimits
   readonly signal: AbortSignal | undefined
   /** What is sent besides the headers of a request, and must not be repeated: to a proxy. */

@@ -4,7 +4,8 @@
 //
 // Whoever gets the body must have done with a chunk when its handler returns: here that is `Blocks.add`.
 import type { Socket } from 'node:net'
-import { buildConnector } from 'undici'
+import type { buildConnector } from 'undici'
+import { undici } from './undici.ts'
 
 type Connector = ReturnType<typeof buildConnector>
 
@@ -22,9 +23,9 @@ const isNode = process.versions.bun === undefined && !('Deno' in globalThis)
 
 /** As undici's own `buildConnector`. All its sockets share one buffer. */
 export function inPlaceConnector(options: buildConnector.BuildOptions): Connector {
-  if (!isNode) return buildConnector(options)
+  if (!isNode) return undici.buildConnector(options)
   const onread = { buffer: Buffer.allocUnsafeSlow(bufferBytes), callback: onRead }
-  const connect = buildConnector({ ...options, onread } as buildConnector.BuildOptions)
+  const connect = undici.buildConnector({ ...options, onread } as buildConnector.BuildOptions)
   return (to, callback) =>
     connect(to, (...[error, socket]) => {
       if (error) return callback(error, null)
