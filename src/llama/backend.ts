@@ -8,16 +8,17 @@ import { checkOptions, checkTimeout } from '../mutex/options.ts'
 import type { OwnerInfo } from '../mutex/owner-info.ts'
 import { LlamaBackendError } from './errors.ts'
 import type { GateSettings } from './gate-options.ts'
+import { type LlamaModule, type LlamaModuleOption, openLlamaModule, removeSource } from './llama-module.ts'
 import { backendMutexName } from './mutex-names.ts'
 import type { Llama, LlamaOptions, NodeLlamaCpp } from './node-llama-cpp.ts'
-import { ForeignBuild, llamaFolder } from './wait/foreign-build.ts'
+import { ForeignBuild } from './wait/foreign-build.ts'
 import { Patience } from './wait/patience.ts'
 import { acquirePatiently } from './wait/progressing-wait.ts'
 import { waitTimeoutError } from './wait/wait-timeout.ts'
 
 /**
- * node-llama-cpp's own options and three for the wait. All other names go to node-llama-cpp as they are, so a misspelt
- * one is not noticed here.
+ * node-llama-cpp's own options, three for the wait, and `module`. All other names go to node-llama-cpp as they are, so a
+ * misspelt one is not noticed here.
  */
 export type GetLlamaOptions = LlamaOptions & {
   /**
@@ -29,22 +30,28 @@ export type GetLlamaOptions = LlamaOptions & {
   readonly signal?: AbortSignal | undefined
   /** Called each time there is a wait, with the owner where it is known: a program without a gate keeps no record. */
   readonly onWait?: (owner: OwnerInfo | undefined) => void
+  /**
+   * node-llama-cpp itself, or a function that imports it. For a program that has it outside `node_modules`, where this
+   * package can't find it. If it is not the copy that `import('node-llama-cpp')` would find, builds by programs without a
+   * gate are not seen: node-llama-cpp waits for them, without `timeoutMs` and `onWait`. Default: `import('node-llama-cpp')`.
+   */
+  readonly module?: LlamaModuleOption | undefined
 }
 
 const RETRY_DELAYS_MS = [1000, 2000, 4000]
 
 export async function getLlama(options: GetLlamaOptions, settings: GateSettings): Promise<Llama> {
   checkOptions(options)
-  const { timeoutMs = Number.POSITIVE_INFINITY, signal, onWait, ...llamaOptions } = options
+  const { timeoutMs = Number.POSITIVE_INFINITY, signal, onWait, module: moduleOption, ...llamaOptions } = options
   checkTimeout('timeoutMs', timeoutMs)
   signal?.throwIfAborted()
-  const module = await importNodeLlamaCpp()
+  const { module, folder } = await openLlamaModule(moduleOption)
   const name = backendMutexName(settings.prefix)
   using mutex = new NamedMutex(name, settings.mutexOptions)
   const patience = new Patience({ limitMs: timeoutMs, extendWhileProgressing: false })
   let isHeldHere = false
   const findOwner = () => (isHeldHere ? undefined : ownerOf(mutex))
-  const foreign = new ForeignBuild(llamaOptions, { patience, signal, onWait, findOwner })
+  const foreign = new ForeignBuild(llamaOptions, { folder, patience, signal, onWait, findOwner })
 
   if (!mayBuild(llamaOptions)) return foreign.ask(() => module.getLlama(llamaOptions).catch(fail))
 
@@ -64,7 +71,7 @@ export async function getLlama(options: GetLlamaOptions, settings: GateSettings)
   })
   isHeldHere = true
   try {
-    return await buildWithRetries(module, llamaOptions, foreign, signal)
+    return await buildWithRetries({ module, folder }, llamaOptions, foreign, signal)
   } finally {
     lock.release()
   }
@@ -76,18 +83,6 @@ function ownerOf(mutex: NamedMutex): OwnerInfo | undefined {
     return mutex.query().owner
   } catch {
     return undefined
-  }
-}
-
-async function importNodeLlamaCpp(): Promise<NodeLlamaCpp> {
-  try {
-    return await import('node-llama-cpp')
-  } catch (cause) {
-    throw new LlamaBackendError(
-      'ERR_LLAMA_NOT_INSTALLED',
-      'The package node-llama-cpp could not be loaded. It does not come with os-mutex: npm install node-llama-cpp@3',
-      { cause },
-    )
   }
 }
 
@@ -106,12 +101,12 @@ async function getExisting(module: NodeLlamaCpp, options: LlamaOptions): Promise
 }
 
 async function buildWithRetries(
-  module: NodeLlamaCpp,
+  { module, folder }: LlamaModule,
   options: LlamaOptions,
   foreign: ForeignBuild,
   signal: AbortSignal | undefined,
 ): Promise<Llama> {
-  const hadSource = hasSource()
+  const hadSource = hasSource(folder)
   for (let retries = 0; ; retries++) {
     // A builder without a gate, or a dead one whose lock node-llama-cpp still takes for a living one's: node-llama-cpp
     // would fail after 3 s.
@@ -122,7 +117,10 @@ async function buildWithRetries(
       const delayMs = RETRY_DELAYS_MS[retries]
       if (delayMs === undefined || error instanceof module.NoBinaryFoundError) return fail(error)
       await delay(delayMs, undefined, signal && { signal }).catch(() => signal?.throwIfAborted())
-      if (!hadSource) await removeSource()
+      // The clean start between tries. Only a clone can spoil the next try (it may be cut short, or without its
+      // patches): a build begins by removing what an earlier one left in its folder, and is never used without the mark
+      // that it sets at its end. What cannot be removed, the next try reports.
+      if (!hadSource) await removeSource().catch(() => {})
     }
   }
 }
@@ -131,19 +129,8 @@ async function buildWithRetries(
  * Whether llama.cpp's source is there. One that was there before the first try may be the user's choice of a release
  * (`node-llama-cpp source download --release …`) and stays.
  */
-function hasSource(): boolean {
-  const folder = llamaFolder()
+function hasSource(folder: string | undefined): boolean {
   return folder === undefined || existsSync(join(folder, 'llama.cpp', '.git'))
-}
-
-/**
- * The clean start between tries. Only a clone can spoil the next try (it may be cut short, or without its patches): a
- * build begins by removing what an earlier one left in its folder, and is never used without the mark that it sets at
- * its end.
- */
-async function removeSource(): Promise<void> {
-  const { ClearLlamaCppBuildCommand } = await import('node-llama-cpp/commands')
-  await ClearLlamaCppBuildCommand({ type: 'source' })
 }
 
 function fail(cause: unknown): never {

@@ -57,9 +57,15 @@ export class LlamaContextError extends Error {
   }
 }
 
-export type LlamaBackendErrorCode = 'ERR_LLAMA_NOT_INSTALLED' | 'ERR_LLAMA_BACKEND_FAILED'
+export type LlamaBackendErrorCode = 'ERR_LLAMA_NOT_INSTALLED' | 'ERR_LLAMA_IMPORT_FAILED' | 'ERR_LLAMA_BACKEND_FAILED'
 
-/** llama.cpp itself could not be had. `cause` is the error of the module loader or of node-llama-cpp. */
+/**
+ * llama.cpp itself could not be had. `cause` is the error of the module loader or of node-llama-cpp. `code` says why:
+ *
+ * - `ERR_LLAMA_NOT_INSTALLED`: there is no package node-llama-cpp.
+ * - `ERR_LLAMA_IMPORT_FAILED`: it could not be imported, as in Jest's default mode, or the option `module` failed.
+ * - `ERR_LLAMA_BACKEND_FAILED`: node-llama-cpp found or built nothing that runs.
+ */
 export class LlamaBackendError extends Error {
   override readonly name = 'LlamaBackendError'
   readonly code: LlamaBackendErrorCode

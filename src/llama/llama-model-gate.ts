@@ -180,9 +180,9 @@ export class LlamaModelGate {
    * call waits for that build, within `timeoutMs`, until `signal`, and reports it to `onWait`. With `gpu: 'auto'` it
    * waits for the build of any GPU's binary.
    *
-   * @throws {LlamaBackendError} `ERR_LLAMA_NOT_INSTALLED`, `ERR_LLAMA_BACKEND_FAILED`
+   * @throws {LlamaBackendError} `ERR_LLAMA_NOT_INSTALLED`, `ERR_LLAMA_IMPORT_FAILED`, `ERR_LLAMA_BACKEND_FAILED`
    * @throws {MutexTimeoutError} `ERR_MUTEX_TIMEOUT`, naming the process that builds, where it has a gate
-   * @throws `signal.reason`
+   * @throws `signal.reason`; `TypeError` `ERR_MUTEX_INVALID_ARGUMENT` for a wrong `timeoutMs` or `module`
    */
   getLlama(options: GetLlamaOptions = {}): Promise<Llama> {
     return getLlama(options, this.#settings)

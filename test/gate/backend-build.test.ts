@@ -224,6 +224,7 @@ test('a build that begins while node-llama-cpp is asked ends the wait all the sa
       const say = (message) => console.log(JSON.stringify(message))
       const controller = new AbortController()
       const build = new ForeignBuild({ gpu: false }, {
+        folder: ${JSON.stringify(compiler.folder)},
         patience: new Patience({ limitMs: ${limitMs}, extendWhileProgressing: false }),
         signal: controller.signal,
         findOwner: () => undefined,

@@ -1,7 +1,7 @@
 // An installation of os-mutex of a test's own: node_modules with chosen packages, where builds may fail and leave traces.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -34,7 +34,8 @@ export class GateInstall implements AsyncDisposable {
       if (!/node-llama-cpp$/.test(name)) await linkOrCopy(join(available, name), join(modules, name))
     }
     if (options.withNodeLlamaCpp) {
-      await cp(join(available, 'node-llama-cpp'), join(modules, 'node-llama-cpp'), { recursive: true })
+      // It may be a link, which would be copied as one.
+      await cp(await realpath(join(available, 'node-llama-cpp')), join(modules, 'node-llama-cpp'), { recursive: true })
     }
     return install
   }

@@ -5,9 +5,8 @@
 // The lock of <folder> is the folder <folder>.lock. Its owner touches it every 5 s, and after 10 s without that it is
 // nobody's:
 // https://github.com/moxystudio/node-proper-lockfile#design, with the figures of node-llama-cpp's withLockfile.
-import { existsSync } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { basename, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { MutexTimeoutError } from '../../mutex/errors.ts'
 import type { OwnerInfo } from '../../mutex/owner-info.ts'
@@ -18,6 +17,8 @@ const STALE_MS = 10_000
 const POLL_INTERVAL_MS = 250
 
 export interface BuildWait {
+  /** node-llama-cpp's, of sources and builds. Where it is not known, no build is seen. */
+  readonly folder: string | undefined
   readonly patience: Patience
   readonly signal: AbortSignal | undefined
   /** Called when a wait begins, with the owner of the gate's own mutex if a gate builds. */
@@ -31,7 +32,7 @@ export class ForeignBuild {
   readonly #wait: BuildWait
 
   constructor(options: LlamaOptions, wait: BuildWait) {
-    this.#folder = llamaFolder()
+    this.#folder = wait.folder
     this.#isWanted = (variant) => isVariantOf(options, variant)
     this.#wait = wait
   }
@@ -111,16 +112,6 @@ async function firstActive(locks: readonly string[]): Promise<string | undefined
     if (stats !== undefined && stats.mtimeMs >= Date.now() - STALE_MS) return lock
   }
   return undefined
-}
-
-/** node-llama-cpp's folder of sources and builds. `undefined` where it can't be told, as in a bundle. */
-export function llamaFolder(): string | undefined {
-  try {
-    const folder = join(dirname(require.resolve('node-llama-cpp')), '..', 'llama')
-    return existsSync(folder) ? folder : undefined
-  } catch {
-    return undefined
-  }
 }
 
 const SUFFIX = '.lock'
