@@ -48,15 +48,20 @@ function filesIn(directory) {
     .sort()
 }
 
+/** What starts npm: a program, its first arguments, and options of `spawnSync`. */
+export function npmCommand() {
+  const npm = process.env.npm_execpath
+  // On Windows it is npm.cmd.
+  return npm === undefined ? ['npm', [], { shell: process.platform === 'win32' }] : [process.execPath, [npm], {}]
+}
+
 /** Installs what a folder's package-lock.json says, and runs none of it. The folder need not be in the checkout. */
 export function installPackages(folder = '.') {
-  const npm = process.env.npm_execpath
-  const args = ['ci', '--ignore-scripts', '--no-audit', '--no-fund']
+  const [program, before, options] = npmCommand()
+  const args = [...before, 'ci', '--ignore-scripts', '--no-audit', '--no-fund']
   const cwd = path.resolve(root, folder)
   whenChanged(path.join(folder, 'node_modules/.os-mutex-installed'), [path.join(folder, 'package-lock.json')], () =>
-    npm === undefined
-      ? run('npm', args, { cwd, shell: process.platform === 'win32' }) // npm.cmd
-      : run(process.execPath, [npm, ...args], { cwd }),
+    run(program, args, { ...options, cwd }),
   )
 }
 

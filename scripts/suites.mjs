@@ -1,6 +1,6 @@
 // The suites of the tests. A suite is the test files that lie in its folders of test/, not in folders below them. The storms and the tests
 // of the tools and of the release are in none: they test this machine alone.
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { root } from './setup.mjs'
 
@@ -36,6 +36,16 @@ export function testFiles() {
 /** The test files that lie in one of the folders. */
 export function testFilesIn(folders) {
   return testFiles().filter((file) => folders.includes(path.posix.dirname(file)))
+}
+
+const usesLlama =
+  /from 'node-llama-cpp'|import\('node-llama-cpp'\)|withNodeLlamaCpp: true|\.(loadModel|load|getLlama|createContext)\(/
+
+/** The test files of the gate that use node-llama-cpp. Some tests in them do without. */
+export function llamaTestFiles() {
+  return testFilesIn(suites.gate).filter((file) =>
+    usesLlama.test(readFileSync(path.join(root, 'test', file.replace(/\.js$/, '.ts')), 'utf8')),
+  )
 }
 
 /** Those of `npm test`, and those that it leaves to `npm run test:long`. */

@@ -17,8 +17,8 @@ import { acquirePatiently } from './wait/progressing-wait.ts'
 import { waitTimeoutError } from './wait/wait-timeout.ts'
 
 /**
- * node-llama-cpp's own options, three for the wait, and `module`. All other names go to node-llama-cpp as they are, so a
- * misspelt one is not noticed here.
+ * node-llama-cpp's own options, three for the wait, and `module`. All other names go to node-llama-cpp as they are, so
+ * a misspelt one is not noticed here.
  */
 export type GetLlamaOptions = LlamaOptions & {
   /**
@@ -32,8 +32,8 @@ export type GetLlamaOptions = LlamaOptions & {
   readonly onWait?: (owner: OwnerInfo | undefined) => void
   /**
    * node-llama-cpp itself, or a function that imports it. For a program that has it outside `node_modules`, where this
-   * package can't find it. If it is not the copy that `import('node-llama-cpp')` would find, builds by programs without a
-   * gate are not seen: node-llama-cpp waits for them, without `timeoutMs` and `onWait`. Default: `import('node-llama-cpp')`.
+   * package can't find it. Builds by programs without a gate are then not seen: node-llama-cpp waits for them, without
+   * `timeoutMs` and `onWait`. Default: `import('node-llama-cpp')`. A function may give that same copy, too.
    */
   readonly module?: LlamaModuleOption | undefined
 }

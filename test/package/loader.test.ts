@@ -232,7 +232,13 @@ test('code that a bundler has taken out of the package asks to be left in it', (
     project.write(`${folder}/main.mjs`, built('in-package.mjs'))
     for (const entry of ['mutex/loader.js', 'mutex/no-name.js', 'main.mjs']) {
       const outcome = project.load({ entry: `${folder}/${entry}` })
-      assertRefused(outcome, "declare 'os-mutex' external", '--external:os-mutex', 'serverExternalPackages', '/os-mutex/docs/bundlers.md')
+      assertRefused(
+        outcome,
+        "declare 'os-mutex' external",
+        '--external:os-mutex',
+        'serverExternalPackages',
+        '/os-mutex/docs/bundlers.md',
+      )
     }
   }
 })
