@@ -134,13 +134,16 @@ test('only of the copy that is in node_modules are builds waited for and sources
   await using install = await GateInstall.create({ withNodeLlamaCpp: true })
   const llama = join(install.path, 'node_modules/node-llama-cpp/llama')
   const half = join(llama, 'llama.cpp/half-a-clone')
-  mkdirSync(join(llama, `localBuilds/${variant}.lock`), { recursive: true })
-  mkdirSync(join(llama, 'llama.cpp'))
+  for (const name of ['localBuilds', 'llama.cpp']) {
+    rmSync(join(llama, name), { recursive: true, force: true })
+    mkdirSync(join(llama, name))
+  }
   writeFileSync(half, '')
   const said = await run(
     install,
     `
-    import { existsSync, rmdirSync } from 'node:fs'
+    import { existsSync, mkdirSync, rmdirSync, utimesSync } from 'node:fs'
+    const lock = ${JSON.stringify(join(llama, `localBuilds/${variant}.lock`))}
     const half = ${JSON.stringify(half)}
     const own = await import('node-llama-cpp')
     class NoBinaryFoundError extends Error {}
@@ -154,9 +157,14 @@ test('only of the copy that is in node_modules are builds waited for and sources
         throw new Error('no')
       },
     }
-    for (const module of [own, other]) say((await gate.getLlama({ ...existing, module, timeoutMs: 0 }).catch(failure)).code)
+    // Made when all is imported: after 10 s untouched it is nobody's.
+    mkdirSync(lock)
+    for (const module of [own, other]) {
+      utimesSync(lock, new Date(), new Date())
+      say((await gate.getLlama({ ...existing, module, timeoutMs: 0 }).catch(failure)).code)
+    }
 
-    rmdirSync(${JSON.stringify(join(llama, `localBuilds/${variant}.lock`))})
+    rmdirSync(lock)
     for (const module of [other, own]) {
       asked = 0
       const controller = new AbortController()
