@@ -4,9 +4,10 @@
 // - In a bundle of ES modules the first `require()` of all fails, with a message that helps nobody.
 // - Where a CommonJS module throws that an ES module imports, Node 20 ends the process by an unhandled rejection, though the caller of
 //   `import()` has caught the error. From this module it reaches the caller only.
-import { createRequire } from 'node:module'
+// Not by its name, or webpack takes createRequire() for a part of the program's own imports.
+import nodeModule from 'node:module'
 import { bundledError } from './mutex/bundled.ts'
 
 const here: unknown = import.meta.url
 if (typeof here !== 'string' || !here.endsWith('/in-package.mjs')) throw bundledError(String(here))
-createRequire(here)('./mutex/addon.js')
+nodeModule.createRequire(here)('./mutex/addon.js')

@@ -1,3 +1,5 @@
+import './mutex/dispose-symbols.ts'
+
 export { acquireAll, type MutexLocks } from './mutex/acquire-all.ts'
 export {
   MutexAccessError,

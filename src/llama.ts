@@ -1,3 +1,5 @@
+import './mutex/dispose-symbols.ts'
+
 export type { FetchPolicy } from './download/download.ts'
 export { ModelDownloadError, type ModelDownloadErrorCode } from './download/errors.ts'
 export type { RequestDispatcher } from './download/http/dispatcher.ts'

@@ -93,9 +93,7 @@ async function isPackageIn(root: string, module: NodeLlamaCpp): Promise<boolean>
 /** The folder of the package that `import('node-llama-cpp')` finds from here. */
 function packageRoot(): string | undefined {
   try {
-    // ES modules have no __filename, and import.meta would be a syntax error in CommonJS.
-    const here = typeof __filename === 'string' ? __filename : (process.argv[1] ?? join(process.cwd(), 'main.js'))
-    return dirname(dirname(createRequire(here).resolve('node-llama-cpp')))
+    return dirname(dirname(createRequire(__filename).resolve('node-llama-cpp')))
   } catch {
     return undefined
   }

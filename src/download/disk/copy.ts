@@ -42,7 +42,7 @@ export async function linkOrCopy(from: string, to: string, options: CopyOptions 
 const blockBytes = 4 * 1024 * 1024
 
 /** Makes a new file with the same bytes and mtime: one that shares its blocks where the file system can do that. */
-export async function copyFileDurably(from: string, to: string, options: CopyOptions = {}): Promise<void> {
+async function copyFileDurably(from: string, to: string, options: CopyOptions = {}): Promise<void> {
   const { atime, mtime } = await stat(from)
   try {
     await copyFile(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE)

@@ -11,7 +11,7 @@ export interface RequestDispatcher {
   dispatch(options: DispatchRequest, handler: DispatchHandler): boolean
 }
 
-export interface DispatchRequest {
+interface DispatchRequest {
   readonly origin: string
   readonly path: string
   readonly method: 'GET'

@@ -45,7 +45,7 @@ export interface GroupNote {
   readonly isPending?: boolean
 }
 
-export interface GroupPart {
+interface GroupPart {
   readonly name: string
   readonly bytes: number
   readonly sha256: string

@@ -16,7 +16,7 @@ export interface MirrorOptions extends CopyOptions {
 }
 
 /** Whether `to` is the file at `path`, or a copy that was made of it: of its size and mtime. */
-export async function isMirrored(path: string, to: string): Promise<boolean> {
+async function isMirrored(path: string, to: string): Promise<boolean> {
   const [file, mirror] = await Promise.all([path, to].map((name) => stat(name).catch(() => undefined)))
   if (!file?.isFile() || !mirror?.isFile()) return false
   if (file.ino === mirror.ino && file.dev === mirror.dev) return true

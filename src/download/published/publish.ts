@@ -81,7 +81,7 @@ async function isPublished(destination: string, { sha256 }: Manifest): Promise<b
   return stats !== undefined && manifest?.sha256 === sha256 && speaksFor(manifest, stats)
 }
 
-export function syncFolder(folder: string): Promise<void> {
+function syncFolder(folder: string): Promise<void> {
   return onDisk('syncing', folder, filePlatform.syncFolder(folder))
 }
 

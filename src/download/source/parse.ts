@@ -83,7 +83,7 @@ export interface ParsedSource {
   readonly bytes: number | undefined
 }
 
-export type Place = FilePlace | TagPlace | PathPlace
+type Place = FilePlace | TagPlace | PathPlace
 
 /** A file that can be downloaded. */
 export type FilePlace =
