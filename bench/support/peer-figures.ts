@@ -6,7 +6,7 @@ export const SIZES = [2, 8, 32, 128] as const
 
 /** The steps of a hand-off, as the kernel's trace tells them. */
 export const STEPS = ['release', 'wakeThread', 'thread', 'wakeLoop', 'loop'] as const
-export type Step = (typeof STEPS)[number]
+type Step = (typeof STEPS)[number]
 
 export type Figure =
   | 'pairUs'

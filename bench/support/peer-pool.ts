@@ -10,7 +10,7 @@ const STATS = 200
 const STAT_LIMIT_MS = 2000
 const SETTLE_MS = 1000
 
-export interface Responsiveness {
+interface Responsiveness {
   /** The median of fs.stat in µs, or null where one did not end within the limit. */
   readonly statUs: number | null
   /** The longest delay of the event loop. */

@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { npm } from '../pack-test/npm.mjs'
 import { provideAddons } from '../platforms/addons.mjs'
 import { installPackages, root } from '../setup.mjs'
 
@@ -21,15 +22,13 @@ export function pack() {
   mkdirSync(home, { recursive: true })
   const staged = mkdtempSync(path.join(home, '.stage-'))
   try {
-    const manifest = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'))
-    // Its scripts refuse to pack without the addons of all platforms.
-    writeFileSync(path.join(staged, 'package.json'), JSON.stringify({ ...manifest, scripts: {} }))
-    for (const name of ['README.md', 'LICENSE', ...manifest.files.filter((name) => name !== 'prebuilds')]) {
-      cpSync(path.join(root, name), path.join(staged, name), { recursive: true })
+    const [planned] = JSON.parse(npm(['pack', '--dry-run', '--json', '--ignore-scripts'], root))
+    const packed = planned.files.map((file) => file.path).filter((file) => !file.endsWith('.node'))
+    for (const file of [...packed, ...files.map((file) => `prebuilds/${file}`)]) {
+      cpSync(path.join(root, file), path.join(staged, file))
     }
-    for (const file of files) cpSync(path.join(root, 'prebuilds', file), path.join(staged, 'prebuilds', file))
-    const said = must('npm', ['pack', '--json', '--pack-destination', home], staged)
-    return path.join(home, JSON.parse(said)[0].filename)
+    const [{ filename }] = JSON.parse(npm(['pack', '--json', '--ignore-scripts', '--pack-destination', home], staged))
+    return path.join(home, filename)
   } finally {
     rmSync(staged, { recursive: true, force: true })
   }
@@ -100,11 +99,6 @@ export async function run([program, ...args], { cwd, env }) {
   clearTimeout(timer)
   end()
   return { code, output }
-}
-
-/** What a program says on its standard output. */
-export function say(command, args) {
-  return must(command, args, root).trim()
 }
 
 function must(command, args, cwd) {

@@ -1,4 +1,5 @@
 // The TypeScript compiler, and the linters of a package's types and entries.
+import { root } from '../setup.mjs'
 import { typed } from './use.mjs'
 
 const resolutions = [
@@ -69,22 +70,20 @@ const linters = [
     consumer: 'publint',
     how: '--strict',
     version: 'publint',
-    quick: true,
-    commands: ({ node, tool, tarball }) => [
-      [node, tool('publint/src/cli.js'), '--strict', tarball],
-      [node, '-p', '"done"'],
-    ],
+    commands: ({ node, tool, tarball }) => [[node, tool('publint/src/cli.js'), '--strict', tarball]],
   },
   {
     consumer: 'Are the types wrong?',
     how: 'all resolutions, no exception',
     version: '@arethetypeswrong/cli',
-    quick: true,
-    commands: ({ node, tool, tarball }) => [
-      [node, tool('@arethetypeswrong/cli/dist/index.js'), tarball],
-      [node, '-p', '"done"'],
-    ],
+    commands: ({ node, tool, tarball }) => [[node, tool('@arethetypeswrong/cli/dist/index.js'), tarball]],
   },
-]
+  {
+    consumer: 'knip',
+    how: 'nothing in the repository is unused',
+    version: 'knip',
+    commands: ({ node, tool }) => [[node, tool('knip/bin/knip.js'), '--no-progress', '--directory', root]],
+  },
+].map((row) => ({ ...row, quick: true, set: 'quick' }))
 
 export const typeChecks = [...compilations, ...linters]

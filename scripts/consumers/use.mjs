@@ -7,7 +7,7 @@ const names = {
 
 const body = `
   const directory = process.env.CONSUMER_FOLDER
-  const options = { directory, detectDeadlock: false }
+  const options = { directory }
   const [first, second] = [new NamedMutex('consumer', options), new NamedMutex('consumer', options)]
   const lock = await first.acquire({ timeoutMs: 60_000 })
   const refused = await second.acquire({ timeoutMs: 20 }).catch((error) => error)
@@ -30,7 +30,7 @@ const requires = Object.entries(names).map(([from, list]) => `const { ${list.joi
 
 export const functionText = `async function use() {${body}}\n`
 export const importText = `${imports.join('\n')}\n`
-export const requireText = `${requires.join('\n')}\n`
+const requireText = `${requires.join('\n')}\n`
 
 /** Programs that print `done` when all was as it should be. */
 export const esm = `${importText}${functionText}await use()\nconsole.log('done')\n`

@@ -7,7 +7,7 @@ import { npmCommand, root } from '../setup.mjs'
 const platforms = { win32: 'win', darwin: 'mac' }
 // On Apple silicon there is one binary, with Metal.
 const variant = process.platform === 'darwin' && process.arch === 'arm64' ? '-metal' : ''
-export const binaryPackage = `@node-llama-cpp/${platforms[process.platform] ?? process.platform}-${process.arch}${variant}`
+const binaryPackage = `@node-llama-cpp/${platforms[process.platform] ?? process.platform}-${process.arch}${variant}`
 
 /** The newest release of the major version 3. */
 export function newestVersion() {

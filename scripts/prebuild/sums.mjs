@@ -26,7 +26,7 @@ export function sourceHash(root) {
 }
 
 /** As `sha256sum -c` reads it, with the hash of the sources in a comment. */
-export function formatSums(sources, sums) {
+function formatSums(sources, sums) {
   return `# made from ${sources}\n${[...sums].map(([file, sum]) => `${sum}  ${file}\n`).join('')}`
 }
 

@@ -226,7 +226,7 @@ export class Model {
 }
 
 /** All hashes of a model, in order. */
-export function versionOf(parts: readonly { readonly sha256?: string }[]): string {
+function versionOf(parts: readonly { readonly sha256?: string }[]): string {
   return parts.map(({ sha256 }) => sha256 ?? 'no hash').join(' ')
 }
 

@@ -4,7 +4,7 @@
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
 
 /** In the order in which a thread writes them. */
-export const kinds = [
+const kinds = [
   /** The journal's first record: who writes it, `number` of all threads and `process` of all processes of the storm. */
   'began',
   /** Before an acquire is called. */
@@ -22,12 +22,12 @@ export const kinds = [
   /** The same of all threads of the process with the number `subject`. */
   'ends process',
 ] as const
-export type Kind = (typeof kinds)[number]
+type Kind = (typeof kinds)[number]
 
-export const hows = ['acquire', 'tryAcquire', 'acquireSync', 'withLock', 'acquireAll'] as const
+const hows = ['acquire', 'tryAcquire', 'acquireSync', 'withLock', 'acquireAll'] as const
 export type How = (typeof hows)[number]
 
-export const refusals = ['taken', 'timeout', 'abort', 'deadlock'] as const
+const refusals = ['taken', 'timeout', 'abort', 'deadlock'] as const
 export type Refusal = (typeof refusals)[number]
 
 /** One acquisition: of a thread, and the how manieth of it. Those of one acquireAll have the same number. */

@@ -35,7 +35,7 @@ export interface Verdict {
 }
 
 /** Acquisitions that their thread's death has cut short, by where it was. */
-export interface Deaths {
+interface Deaths {
   readonly threads: number
   /** Threads that held something by their own word. */
   readonly holders: number

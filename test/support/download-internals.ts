@@ -6,7 +6,7 @@ export { ModelDownloadError } from '#download/errors'
 export { downloadFile } from '#download/file'
 export { whyNotGguf } from '#download/gguf/header'
 export { refusalWords, retryAfterOf, secretsOf } from '#download/http/answer-words'
-export { openConnections } from '#download/http/connections'
+
 export { checkDispatcher } from '#download/http/dispatcher'
 export { proxiesOf } from '#download/http/proxies'
 export { decodeMap, encodeMap } from '#download/partial/extent-map'
@@ -18,7 +18,7 @@ export { findPublished } from '#download/published/existing'
 export { type PublishedFile, verifyPublished } from '#download/published/verify'
 export { modelPathOf } from '#download/source/local-path'
 export type { ModelSource, ResolvedSource } from '#download/source/parse'
-export { type ModelRequest, resolveRequest, resolveSource } from '#download/source/resolve'
+export { resolveRequest, resolveSource } from '#download/source/resolve'
 
 const { holdFile } = (await import(
   new URL('./mutex/file-hold.js', import.meta.resolve('os-mutex')).href

@@ -24,14 +24,14 @@ import { until } from './until.ts'
 export const isLong = process.env.OS_MUTEX_FAULTS === 'all'
 
 /** `aborted`: with the signal's own reason. `ERR_MUTEX_TIMEOUT`: another process was waited for. */
-export type Ends = 'right file' | 'aborted' | 'ERR_MUTEX_TIMEOUT' | ModelDownloadErrorCode
+type Ends = 'right file' | 'aborted' | 'ERR_MUTEX_TIMEOUT' | ModelDownloadErrorCode
 
 export type Ending =
   | { readonly model: { readonly path: string; readonly bytes: number; readonly sha256?: string } }
   | { readonly error: unknown }
 
 /** An item of the list that the download was built by: `A2`. scripts/faults.mjs says which of them no row guards. */
-export type Item = `${'A' | 'B' | 'C' | 'D' | 'E'}${number}`
+type Item = `${'A' | 'B' | 'C' | 'D' | 'E'}${number}`
 
 export interface RowOptions {
   /** The row fails when this is not kept to. */
@@ -339,7 +339,7 @@ export interface RowReport {
 }
 
 /** To scripts/faults.mjs, if it listens. */
-export function tell(report: Omit<RowReport, 'file'>): void {
+function tell(report: Omit<RowReport, 'file'>): void {
   const to = process.env.OS_MUTEX_FAULT_TABLE
   if (to !== undefined) appendFileSync(to, `${JSON.stringify({ file: basename(process.argv[1] ?? ''), ...report })}\n`)
 }

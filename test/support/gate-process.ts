@@ -47,7 +47,7 @@ export type ChildMessage = { readonly id: number } & (
   | { readonly is: 'failed'; readonly error: RemoteFailure }
 )
 
-export interface RemoteFailure {
+interface RemoteFailure {
   readonly name: string
   readonly message: string
   readonly code?: unknown

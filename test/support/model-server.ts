@@ -14,7 +14,6 @@ import type { ReceivedRequest, ServedFile } from './model-server/served-file.ts'
 import { ServedPath } from './model-server/served-path.ts'
 import { Throttle } from './model-server/throttle.ts'
 
-export type { ConnectionLimits } from './model-server/connection.ts'
 export type { Fault } from './model-server/fault.ts'
 export { etagPerNode, type Part, type ReceivedRequest, type ServedFile } from './model-server/served-file.ts'
 

@@ -5,7 +5,7 @@ export type Id = number
 
 export type Outcome = 'waits' | 'has it' | 'had it' | 'refused' | 'aborted' | 'timed out' | 'closed'
 
-export class ReferenceMutex {
+class ReferenceMutex {
   owner: Id | undefined
   readonly #lines = new Map<string, Id[]>()
 

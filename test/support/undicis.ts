@@ -31,7 +31,7 @@ export interface Undici {
   readonly load?: () => Promise<Module>
 }
 
-export interface Composable {
+interface Composable {
   compose(interceptor: (dispatch: Dispatch) => Dispatch): RequestDispatcher
   close(): Promise<void>
 }

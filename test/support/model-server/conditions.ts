@@ -22,7 +22,7 @@ export function judge(method: string, headers: IncomingHttpHeaders, now: Validat
 }
 
 /** If-Range, 13.1.5: a strong ETag, or exactly the Last-Modified if that is a strong one. Anything else is false. */
-export function rangeCounts(ifRange: string | string[] | undefined, now: Validators): boolean {
+function rangeCounts(ifRange: string | string[] | undefined, now: Validators): boolean {
   if (ifRange === undefined) return true
   const text = String(ifRange)
   if (/^(W\/)?"/.test(text)) return now.etag !== undefined && isSameStrong(text, now.etag)

@@ -68,7 +68,7 @@ export type Fault = {
   | { readonly kind: 'raw'; readonly head: (part: Part) => string; readonly rest: 'body' | 'cut' | 'stall' }
 )
 
-export type Headers = Readonly<Record<string, string>>
+type Headers = Readonly<Record<string, string>>
 
 /** The offset of the file at which a body ends before its time. */
 export function faultOffset(fault: Fault | undefined, start: number): number {
