@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs'
 
 /** One for each platform that is promised; node-gyp-build finds them by these names. */
-const prebuilds = [
+export const prebuilds = [
   'prebuilds/darwin-x64+arm64/os-mutex.node',
   'prebuilds/linux-arm64/os-mutex.glibc.node',
   'prebuilds/linux-arm64/os-mutex.musl.node',

@@ -5,14 +5,23 @@ import { inspect } from 'node:util'
 
 const limitMs = 120_000
 const results = process.env.OS_MUTEX_TEST_RESULTS
-const [befores, tests, afters] = [[], [], []]
+const [befores, beforeEachs, tests, afters] = [[], [], [], []]
+const suites = []
 
 export const before = (run) => void befores.push(run)
+export const beforeEach = (run) => void beforeEachs.push(run)
 export const after = (run) => void afters.push(run)
+
+/** The names of its tests begin with its own. */
+export function suite(name, register) {
+  suites.push(name)
+  register()
+  suites.pop()
+}
 
 export function test(name, ...rest) {
   const [options, run] = rest.length > 1 ? rest : [{}, rest[0]]
-  tests.push({ name, options, run })
+  tests.push({ name: [...suites, name].join(': '), options, run })
 }
 
 /** Runs what the test file has registered, in order. */
@@ -22,7 +31,7 @@ export async function runAll() {
     tell({ begins: name })
     tell({ name, ...(await outcome(options, run)) })
   }
-  for (const run of afters) await run()
+  for (const run of afters) await within(limitMs / 2, run())
   tell({ isWhole: true })
 }
 
@@ -32,12 +41,14 @@ async function outcome(options, run) {
   let reason
   const context = {
     after: (cleanUp) => void cleanUps.push(cleanUp),
+    mock: { method: (...what) => mockMethod(cleanUps, ...what) },
     skip: (why) => {
       reason = String(why)
     },
   }
   try {
     try {
+      for (const run of beforeEachs) await run()
       await within(options.timeout ?? limitMs, run(context))
     } finally {
       for (const cleanUp of cleanUps) await cleanUp()
@@ -46,6 +57,19 @@ async function outcome(options, run) {
     return { outcome: 'failed', error: inspect(error) }
   }
   return reason === undefined ? { outcome: 'passed' } : { outcome: 'skipped', reason }
+}
+
+/** Notes each call of a method, and hands it on to `stand`, until the test ends. */
+function mockMethod(cleanUps, object, name, stand = object[name]) {
+  const own = Object.getOwnPropertyDescriptor(object, name)
+  const calls = []
+  function method(...args) {
+    calls.push({ arguments: args })
+    return stand.apply(this, args)
+  }
+  Object.defineProperty(object, name, { configurable: true, writable: true, value: method })
+  cleanUps.push(() => (own === undefined ? delete object[name] : Object.defineProperty(object, name, own)))
+  return Object.assign(method, { mock: { calls } })
 }
 
 async function within(ms, promise) {

@@ -3,7 +3,6 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { root } from '../setup.mjs'
-import { testFiles } from '../suites.mjs'
 import { cache } from './cache.mjs'
 import { packageFolder } from './runtimes.mjs'
 import { compileForeign } from './wine.mjs'
@@ -48,9 +47,11 @@ function addWindowsLlama(folder) {
 
 /** Other runtimes have a node:test of their own, which tells no reasons and can't end a test that hangs. */
 function replaceRunner(folder) {
-  for (const file of testFiles()) {
-    const at = path.join(folder, 'out/test', file)
+  const tests = path.join(folder, 'out/test')
+  for (const file of readdirSync(tests, { recursive: true }).filter((name) => name.endsWith('.js'))) {
+    const at = path.join(tests, file)
+    const code = readFileSync(at, 'utf8')
     const runner = path.relative(path.dirname(at), path.join(folder, 'node-test.mjs'))
-    writeFileSync(at, readFileSync(at, 'utf8').replace(`from 'node:test'`, `from '${runner}'`))
+    if (code.includes(`from 'node:test'`)) writeFileSync(at, code.replace(`from 'node:test'`, `from '${runner}'`))
   }
 }

@@ -7,7 +7,10 @@ export interface OwnerProgress {
   readonly unit?: string
   /** Counts the owner's reports, so that a reader recognises a new one. */
   readonly sequence: number
-  /** When it was reported, in milliseconds of the machine's monotonic clock (`process.hrtime`). */
+  /**
+   * When it was reported, in milliseconds of the machine's monotonic clock (`process.hrtime`). In Bun and Deno that clock
+   * starts with the process, so their reports can't be compared with those of other processes.
+   */
   readonly monotonicMs: number
 }
 

@@ -5,6 +5,7 @@ import { test } from 'node:test'
 import threads from 'node:worker_threads'
 import { openDownloadFolder, published, sha256Of } from '../support/download-folder.ts'
 import { downloadFile, resolveSource, verifyPublished } from '../support/download-internals.ts'
+import { withReplacedBuiltins } from '../support/runtimes.ts'
 
 const MiB = 1024 * 1024
 
@@ -44,7 +45,7 @@ for (const [title, Substitute] of [
   ['no thread can be started', NoThread],
   ["the thread's module is missing", NoModule],
 ] as const) {
-  test(`where ${title}, a large file is hashed all the same`, async (t) => {
+  test(`where ${title}, a large file is hashed all the same`, withReplacedBuiltins, async (t) => {
     const { server, destination, payload, list } = await openDownloadFolder(t)
     const file = payload(20 * MiB)
     const source = resolveSource({ url: server.serve('/model.gguf', file.path), sha256: file.sha256 })

@@ -8,6 +8,7 @@ import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { modelPathOf, resolveRequest, resolveSource, whyNotGguf } from '../support/download-internals.ts'
 import { clearDownloadVariables, GateScene } from '../support/gate-scene.ts'
+import { withHomeOfNow } from '../support/runtimes.ts'
 import { withSecondUser } from '../support/second-user.ts'
 import { makeTinyGguf } from '../support/tiny-gguf.ts'
 
@@ -39,7 +40,7 @@ test('a relative path is taken where there is such a file, and else told apart f
   process.chdir(workingFolder)
 })
 
-test('`~/` is the home folder', async () => {
+test('`~/` is the home folder', withHomeOfNow, async () => {
   await using scene = await GateScene.create()
   const home = join(scene.folder.path, 'home')
   mkdirSync(home)

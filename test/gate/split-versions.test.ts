@@ -7,6 +7,7 @@ import { test } from 'node:test'
 import { LlamaModelGate, type PublishedModel } from 'os-mutex/llama'
 import { GateProcess } from '../support/gate-process.ts'
 import { clearDownloadVariables, GateScene } from '../support/gate-scene.ts'
+import { withReplacedBuiltins } from '../support/runtimes.ts'
 import type { TinyGguf } from '../support/tiny-gguf.ts'
 
 clearDownloadVariables()
@@ -178,59 +179,67 @@ async function diesAt(scene: Scene, step: number, fetch: 'always' | 'if-missing'
   }
 }
 
-test('whenever the publisher of a first version dies, the next one completes it, once it has begun without the network', async () => {
-  await using scene = await Scene.create()
-  const { scene: inner } = scene
-  let completedOffline = 0
-  for (let step = 1; ; step++) {
-    for (const name of scene.names.filter((name) => name !== '.locks')) {
-      rmSync(join(scene.models, name), { recursive: true })
+test(
+  'whenever the publisher of a first version dies, the next one completes it, once it has begun without the network',
+  withReplacedBuiltins,
+  async () => {
+    await using scene = await Scene.create()
+    const { scene: inner } = scene
+    let completedOffline = 0
+    for (let step = 1; ; step++) {
+      for (const name of scene.names.filter((name) => name !== '.locks')) {
+        rmSync(join(scene.models, name), { recursive: true })
+      }
+      if (!(await diesAt(scene, step, 'if-missing'))) {
+        assert.ok(step > 8, `only ${step} steps`)
+        break
+      }
+      // Before it is there as a whole, it is not there.
+      const found = await scene.get('never').catch((error: Error & { code?: string }) => error.code)
+      if (typeof found === 'object') assert.equal(scene.versionAt(found), 0)
+      const isBegun = existsSync(join(scene.models, `.${nameOf(1)}.os-mutex-group.json`))
+      const asked = inner.server.log.length
+      const file = await scene.get()
+      assert.equal(scene.versionAt(file), 0)
+      assert.equal(file.path, join(scene.models, nameOf(1)))
+      if (isBegun) {
+        assert.equal(inner.server.log.length, asked, `asked at step ${step}`)
+        completedOffline++
+      }
+      assert.deepEqual(
+        scene.names.filter((name) => name.includes('partial')),
+        [],
+      )
     }
-    if (!(await diesAt(scene, step, 'if-missing'))) {
-      assert.ok(step > 8, `only ${step} steps`)
-      break
-    }
-    // Before it is there as a whole, it is not there.
-    const found = await scene.get('never').catch((error: Error & { code?: string }) => error.code)
-    if (typeof found === 'object') assert.equal(scene.versionAt(found), 0)
-    const isBegun = existsSync(join(scene.models, `.${nameOf(1)}.os-mutex-group.json`))
-    const asked = inner.server.log.length
-    const file = await scene.get()
-    assert.equal(scene.versionAt(file), 0)
-    assert.equal(file.path, join(scene.models, nameOf(1)))
-    if (isBegun) {
-      assert.equal(inner.server.log.length, asked, `asked at step ${step}`)
-      completedOffline++
-    }
-    assert.deepEqual(
-      scene.names.filter((name) => name.includes('partial')),
-      [],
-    )
-  }
-  assert.ok(completedOffline >= 5, `completed ${completedOffline} times`)
-})
+    assert.ok(completedOffline >= 5, `completed ${completedOffline} times`)
+  },
+)
 
-test('whenever the publisher of a later version dies, the old one or the new one is there, whole', async () => {
-  await using scene = await Scene.create()
-  await scene.get()
-  let [versions, step] = [new Set<number>(), 1]
-  for (let dies = true; dies; step++) {
-    scene.serve(1)
-    dies = await diesAt(scene, step, 'always')
-    const found = scene.versionAt(await scene.get('never'))
-    versions.add(found)
-    assert.equal(scene.versionAt(await scene.get('always')), 1)
-    assert.deepEqual(
-      scene.names.filter((name) => name.includes('partial')),
-      [],
-    )
-    // Back to the old one, for the next step.
-    scene.serve(0)
-    assert.equal(scene.versionAt(await scene.get('always')), 0)
-  }
-  assert.deepEqual([...versions].sort(), [0, 1])
-  assert.ok(step > 8, `only ${step} steps`)
-})
+test(
+  'whenever the publisher of a later version dies, the old one or the new one is there, whole',
+  withReplacedBuiltins,
+  async () => {
+    await using scene = await Scene.create()
+    await scene.get()
+    let [versions, step] = [new Set<number>(), 1]
+    for (let dies = true; dies; step++) {
+      scene.serve(1)
+      dies = await diesAt(scene, step, 'always')
+      const found = scene.versionAt(await scene.get('never'))
+      versions.add(found)
+      assert.equal(scene.versionAt(await scene.get('always')), 1)
+      assert.deepEqual(
+        scene.names.filter((name) => name.includes('partial')),
+        [],
+      )
+      // Back to the old one, for the next step.
+      scene.serve(0)
+      assert.equal(scene.versionAt(await scene.get('always')), 0)
+    }
+    assert.deepEqual([...versions].sort(), [0, 1])
+    assert.ok(step > 8, `only ${step} steps`)
+  },
+)
 
 test('a superseded version is pruned when it is old, and not while somebody loads it or has changed it', async () => {
   await using scene = await Scene.create()
@@ -348,38 +357,46 @@ async function diesWhen(scene: Scene, fetch: 'always' | 'if-missing', isSo: () =
   assert.fail('it never was like that')
 }
 
-test('a download that is cut short takes nothing from a version that is published and has partials still', async () => {
-  await using scene = await Scene.create()
-  const { gate } = scene.scene
-  await scene.get()
-  scene.serve(1)
-  const hasPartial = () => scene.names.some((name) => name.startsWith(nameOf(3)) && name.endsWith('-partial'))
-  const before = await scene.get('never')
-  await diesWhen(scene, 'always', () => {
-    const note = JSON.parse(readFileSync(join(scene.models, `.${nameOf(1)}.os-mutex-group.json`), 'utf8'))
-    return note.folder !== undefined && hasPartial()
-  })
-  const file = await scene.get('never')
-  assert.notEqual(file.path, before.path)
-  const controller = new AbortController()
-  whenAsked(scene, 3, () => controller.abort())
-  await assert.rejects(gate.ensureModel(scene.url, { fetch: 'always', signal: controller.signal }), {
-    name: 'AbortError',
-  })
-  assert.equal(scene.versionAt(file), 1)
-  assert.deepEqual((await scene.get('never')).path, file.path)
-})
+test(
+  'a download that is cut short takes nothing from a version that is published and has partials still',
+  withReplacedBuiltins,
+  async () => {
+    await using scene = await Scene.create()
+    const { gate } = scene.scene
+    await scene.get()
+    scene.serve(1)
+    const hasPartial = () => scene.names.some((name) => name.startsWith(nameOf(3)) && name.endsWith('-partial'))
+    const before = await scene.get('never')
+    await diesWhen(scene, 'always', () => {
+      const note = JSON.parse(readFileSync(join(scene.models, `.${nameOf(1)}.os-mutex-group.json`), 'utf8'))
+      return note.folder !== undefined && hasPartial()
+    })
+    const file = await scene.get('never')
+    assert.notEqual(file.path, before.path)
+    const controller = new AbortController()
+    whenAsked(scene, 3, () => controller.abort())
+    await assert.rejects(gate.ensureModel(scene.url, { fetch: 'always', signal: controller.signal }), {
+      name: 'AbortError',
+    })
+    assert.equal(scene.versionAt(file), 1)
+    assert.deepEqual((await scene.get('never')).path, file.path)
+  },
+)
 
-test('parts of a first version that nobody completed are pruned once there is another one', async () => {
-  await using scene = await Scene.create()
-  const { gate } = scene.scene
-  const has = (part: number) => existsSync(join(scene.models, nameOf(part)))
-  await diesWhen(scene, 'if-missing', () => has(3) && !has(1))
-  const now = await next(scene, 1)
-  await gate.prune({ olderThanMs: 0 })
-  assert.deepEqual(scene.names, ['.locks', `.${nameOf(1)}.os-mutex-group.json`, basename(dirname(now.path))].sort())
-  assert.equal(scene.versionAt(await scene.get('never')), 1)
-})
+test(
+  'parts of a first version that nobody completed are pruned once there is another one',
+  withReplacedBuiltins,
+  async () => {
+    await using scene = await Scene.create()
+    const { gate } = scene.scene
+    const has = (part: number) => existsSync(join(scene.models, nameOf(part)))
+    await diesWhen(scene, 'if-missing', () => has(3) && !has(1))
+    const now = await next(scene, 1)
+    await gate.prune({ olderThanMs: 0 })
+    assert.deepEqual(scene.names, ['.locks', `.${nameOf(1)}.os-mutex-group.json`, basename(dirname(now.path))].sort())
+    assert.equal(scene.versionAt(await scene.get('never')), 1)
+  },
+)
 
 function next(scene: Scene, version: number): Promise<PublishedModel> {
   scene.serve(version)

@@ -21,7 +21,6 @@ import { openDownloadFolder } from '../support/download-folder.ts'
 import { lockFileBytes } from '../support/lock-file-bytes.ts'
 import { LockFolder } from '../support/lock-folder.ts'
 import type { Party } from '../support/party.ts'
-import { withUndici } from '../support/runtimes.ts'
 import { secondUser, withSecondUser } from '../support/second-user.ts'
 
 const name = 'Global\\guarded'
@@ -319,32 +318,28 @@ test(
   },
 )
 
-test(
-  'a server cannot choose where a model goes: neither Content-Disposition nor a redirect names the file',
-  withUndici,
-  async (t) => {
-    const { server, models, payload } = await openDownloadFolder(t)
-    const locks = join(dirname(models), 'locks')
-    mkdirSync(locks)
-    const gate = new LlamaModelGate({ modelsDirectory: models, mutexDirectory: locks, prefix: 'security' })
-    const headers = {
-      'content-disposition': 'attachment; filename="../../a.gguf"; filename*=UTF-8\'\'..%2f..%2fa.gguf',
-    }
-    const elsewhere = server.serve('/..%2f..%2fevil.gguf', { file: payload(64 * 1024).path, headers })
-    const url = server.serve('/good.gguf', { file: payload(64 * 1024).path, headers })
-    server.fault('/good.gguf', { kind: 'redirect', to: elsewhere })
-    const model = await gate.ensureModel(url)
-    assert.equal(model.path, join(models, 'good.gguf'))
-    assert.deepEqual(readdirSync(models, { recursive: true }).sort(), [
-      '.good.gguf.os-mutex.json',
-      '.locks',
-      join('.locks', 'good.gguf'),
-      'good.gguf',
-    ])
-    assert.deepEqual(
-      readdirSync(dirname(models)).filter((name) => name.endsWith('.gguf')),
-      [],
-    )
-    await assert.rejects(gate.ensureModel(elsewhere), { code: 'ERR_MODEL_INVALID_SOURCE' })
-  },
-)
+test('a server cannot choose where a model goes: neither Content-Disposition nor a redirect names the file', async (t) => {
+  const { server, models, payload } = await openDownloadFolder(t)
+  const locks = join(dirname(models), 'locks')
+  mkdirSync(locks)
+  const gate = new LlamaModelGate({ modelsDirectory: models, mutexDirectory: locks, prefix: 'security' })
+  const headers = {
+    'content-disposition': 'attachment; filename="../../a.gguf"; filename*=UTF-8\'\'..%2f..%2fa.gguf',
+  }
+  const elsewhere = server.serve('/..%2f..%2fevil.gguf', { file: payload(64 * 1024).path, headers })
+  const url = server.serve('/good.gguf', { file: payload(64 * 1024).path, headers })
+  server.fault('/good.gguf', { kind: 'redirect', to: elsewhere })
+  const model = await gate.ensureModel(url)
+  assert.equal(model.path, join(models, 'good.gguf'))
+  assert.deepEqual(readdirSync(models, { recursive: true }).sort(), [
+    '.good.gguf.os-mutex.json',
+    '.locks',
+    join('.locks', 'good.gguf'),
+    'good.gguf',
+  ])
+  assert.deepEqual(
+    readdirSync(dirname(models)).filter((name) => name.endsWith('.gguf')),
+    [],
+  )
+  await assert.rejects(gate.ensureModel(elsewhere), { code: 'ERR_MODEL_INVALID_SOURCE' })
+})

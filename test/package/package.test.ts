@@ -60,8 +60,7 @@ const use = `const lock = new NamedMutex('x').tryAcquire(); console.log(lock.rel
 
 test("import 'os-mutex' works where neither undici nor node-llama-cpp is installed", () => {
   using project = new Installed({ addon: true })
-  // Bun has an undici of its own.
-  const names = process.versions.bun === undefined ? ['undici', 'node-llama-cpp'] : ['node-llama-cpp']
+  const names = ['undici/index.js', 'node-llama-cpp']
   const missing = `for (const name of ${JSON.stringify(names)}) await import(name).then(() => { throw new Error(name) }, () => {})`
   const output = project.runModule(`import { NamedMutex } from 'os-mutex'; ${missing}; ${use}`)
   assert.equal(output, 'false\n')

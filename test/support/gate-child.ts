@@ -4,6 +4,7 @@ import type { Llama, LlamaModel } from 'node-llama-cpp'
 import { type GateEvent, LlamaModelGate, type LlamaModelGateOptions } from 'os-mutex/llama'
 import { freezeSelf } from './gate-freeze.ts'
 import type { ChildMessage, ChildRequest, LoadStage } from './gate-process.ts'
+import { machineMs } from './runtimes.ts'
 
 type Work = Exclude<ChildRequest, { do: 'abort' | 'freeze' }>
 
@@ -19,7 +20,7 @@ process.on('message', (request: ChildRequest) => {
 })
 process.once('disconnect', () => process.exit())
 subscribe('os-mutex:load', (event) => {
-  tell({ id: 0, is: 'load', event: event as GateEvent, atMs: Number(process.hrtime.bigint()) / 1e6 })
+  tell({ id: 0, is: 'load', event: event as GateEvent, atMs: machineMs() })
   freezeIfDue('load')
 })
 tell({ id: 0, is: 'ready' })

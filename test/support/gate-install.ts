@@ -1,6 +1,6 @@
 // An installation of os-mutex of a test's own: node_modules with chosen packages, where builds may fail and leave traces.
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { cp, mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -12,6 +12,7 @@ const available = join(packageRoot, 'node_modules')
 
 export class GateInstall implements AsyncDisposable {
   readonly path: string
+  #programs = 0
 
   private constructor(path: string) {
     this.path = path
@@ -40,10 +41,12 @@ export class GateInstall implements AsyncDisposable {
     return install
   }
 
-  /** Runs a module's text with nothing on its PATH, so that neither git nor npm can be found. */
+  /** Runs a module's text, from a file, with nothing on its PATH, so that neither git nor npm can be found. */
   run(program: string): ChildProcess {
+    const file = join(this.path, `program-${this.#programs++}.mjs`)
+    writeFileSync(file, program)
     return started(() =>
-      spawn(process.execPath, ['--input-type=module', '--eval', program], {
+      spawn(process.execPath, [file], {
         cwd: this.path,
         env: { ...process.env, PATH: this.path },
         stdio: ['ignore', 'pipe', 'pipe'],

@@ -46,6 +46,7 @@ export class ModelServer implements AsyncDisposable {
   readonly #log: ReceivedRequest[] = []
   #hangsUp: 'close' | 'reset' | undefined
   #connections = 0
+  #closed: Promise<void> | undefined
   #numbered = 0
 
   private constructor(server: Server, options: ModelServerOptions) {
@@ -70,7 +71,12 @@ export class ModelServer implements AsyncDisposable {
   }
 
   /** Cuts all connections. */
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
     for (const served of this.#paths.values()) served.wake()
     const closed = once(this.#server, 'close')
     this.#server.close()

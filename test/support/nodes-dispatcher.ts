@@ -1,5 +1,5 @@
-// The dispatcher of the undici inside Node. Node sets it when it loads that undici, unless a user's undici has set its own
-// before. So this module must be the first that a program imports.
+// The dispatcher of the undici inside Node. Node sets it when it loads that undici, unless a user's undici has set its
+// own before. So this module must be the first that a program imports.
 const loading = fetch('data:,x')
 
 function globalDispatcher(generation: number): unknown {

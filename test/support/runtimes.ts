@@ -16,7 +16,20 @@ const isBun = process.versions.bun !== undefined
 export const withSecondEvaluation = isBun ? { skip: 'Bun evaluates no module a second time' } : {}
 export const withTimersTold =
   isDeno || isBun ? { skip: 'Deno and Bun: process.getActiveResourcesInfo() does not tell of each timer' } : {}
-export const withUndici = isBun
-  ? { skip: 'Bun puts an undici of its own in its place, which downloads cannot use' }
-  : {}
 export const withUndiciInside = isDeno || isBun ? { skip: 'Deno and Bun have no undici inside' } : {}
+export const withReplacedBuiltins =
+  isDeno || isBun ? { skip: 'Deno and Bun: syncBuiltinESMExports() changes no import of a built-in module' } : {}
+export const withHomeOfNow = isBun ? { skip: 'Bun reads HOME once, when it starts' } : {}
+export const withScriptsAsPrograms =
+  isDeno || isBun ? { skip: 'the stand-in for npm is a script that only Node runs as a program' } : {}
+/** Deno over TLS: a body without a length, whose end is that of the connection, is often not told to have ended. */
+export const tellsEndOfTls = !isDeno
+
+/**
+ * The machine's monotonic clock, in milliseconds, for the times of several processes. In Bun and Deno `process.hrtime`
+ * counts from the start of each process.
+ */
+export function machineMs(): number {
+  if (isDeno || isBun) return performance.timeOrigin + performance.now()
+  return Number(process.hrtime.bigint()) / 1e6
+}

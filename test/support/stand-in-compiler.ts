@@ -6,6 +6,7 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { GateInstall } from './gate-install.ts'
+import { withScriptsAsPrograms } from './runtimes.ts'
 
 const packageRoot = dirname(dirname(fileURLToPath(import.meta.resolve('os-mutex'))))
 const target = `${process.platform === 'darwin' ? 'mac' : process.platform}-${process.arch}`
@@ -17,7 +18,7 @@ export const withCompiler = {
   skip:
     process.platform === 'win32'
       ? 'a program that stands in for npm is a script, which Windows does not run'
-      : binaries === undefined && `there is no binary of node-llama-cpp for ${target}`,
+      : withScriptsAsPrograms.skip || (binaries === undefined && `there is no binary of node-llama-cpp for ${target}`),
 }
 
 /** As a program in the installation's PATH. Arguments: `run -s cmake-js-llama -- clean|compile … --out <folder>`. */

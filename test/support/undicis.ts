@@ -52,7 +52,7 @@ const another = process.env.OS_MUTEX_TEST_UNDICI
 
 export const undicis: readonly Undici[] = [
   packaged('undici 6', 6, () => import('undici-6')),
-  packaged('undici 7', 7, () => import('undici')),
+  packaged('undici 7', 7, () => import('undici/index.js')),
   packaged(
     'undici 8',
     8,
@@ -80,9 +80,9 @@ async function majorOf(folder: string): Promise<number> {
 
 /** As `fetch` uses it. */
 async function nodesOwn(): Promise<RequestDispatcher & Composable> {
-  const { own, inner = own } = nodesDispatchers as Partial<Record<string, RequestDispatcher & Composable>>
+  const { own, inner } = nodesDispatchers as Partial<Record<string, RequestDispatcher & Composable>>
   if (own === undefined) throw new Error('fetch() has left no dispatcher')
   if (process.platform !== 'win32') return own
-  const Agent = inner?.constructor as new (options: { connect: object }) => RequestDispatcher & Composable
+  const Agent = (inner ?? own).constructor as new (options: { connect: object }) => RequestDispatcher & Composable
   return new Agent({ connect })
 }

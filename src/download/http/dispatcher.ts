@@ -1,10 +1,10 @@
-// What a download needs of a dispatcher of any undici. The types are our own, so that our declarations name no undici: a
-// user may have another version of it, or only the one inside Node.
+// What a download needs of a dispatcher of any undici. The types are our own, so that our declarations name no undici:
+// a user may have another version of it, or only the one inside Node.
 import { invalidArgument } from '../../mutex/options.ts'
 
 /**
- * Sends the requests: an `Agent`, `Pool`, `Client`, `ProxyAgent`, `MockAgent` or any other dispatcher of undici 6, 7 or 8,
- * composed with interceptors or not, or the one inside Node
+ * Sends the requests: an `Agent`, `Pool`, `Client`, `ProxyAgent`, `MockAgent` or any other dispatcher of undici 6, 7 or
+ * 8, composed with interceptors or not, or the one inside Node
  * (https://github.com/nodejs/undici/blob/main/docs/docs/api/Dispatcher.md).
  */
 export interface RequestDispatcher {
@@ -55,7 +55,8 @@ export interface DispatchHandler extends ResponseHandler, OldResponseHandler {}
 
 /**
  * The handler for a dispatcher of any version. undici 7 and 8 look for `onRequestStart` and use the new names; undici 6
- * knows the old ones only. An interceptor may copy it (`{ ...handler, … }`), so each name is a property of the object itself.
+ * knows the old ones only. An interceptor may copy it (`{ ...handler, … }`), so each name is a property of the object
+ * itself.
  */
 export function forAnyVersion(handler: ResponseHandler): DispatchHandler {
   let old = new OldController(() => {})

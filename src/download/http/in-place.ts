@@ -21,24 +21,66 @@ const bufferBytes = 128 * 1024
 /** Bun and Deno have the option, or not, in ways of their own. */
 const isNode = process.versions.bun === undefined && !('Deno' in globalThis)
 
-/** As undici's own `buildConnector`. All its sockets share one buffer. */
+/** As undici's own `buildConnector`. All its sockets share one buffer. On Bun and Deno: as `streamConnector`. */
 export function inPlaceConnector(options: buildConnector.BuildOptions): Connector {
-  if (!isNode) return undici.buildConnector(options)
+  if (!isNode) return streamConnector(options)
   const onread = { buffer: Buffer.allocUnsafeSlow(bufferBytes), callback: onRead }
-  const connect = undici.buildConnector({ ...options, onread } as buildConnector.BuildOptions)
+  return prepared(undici.buildConnector({ ...options, onread } as buildConnector.BuildOptions), readInPlace)
+}
+
+/**
+ * As undici's own `buildConnector`: sockets that undici reads as streams. But their end never comes in a pause, where
+ * undici fails by it: https://github.com/nodejs/undici/issues/5360
+ */
+export function streamConnector(options: buildConnector.BuildOptions): Connector {
+  return prepared(undici.buildConnector(options), keepEndFromPauses)
+}
+
+function prepared(connect: Connector, prepare: (socket: Socket) => void): Connector {
   return (to, callback) =>
     connect(to, (...[error, socket]) => {
       if (error) return callback(error, null)
-      readInPlace(socket)
+      prepare(socket)
       callback(null, socket)
     })
+}
+
+/**
+ * 1. undici pauses. 2. The server closes, and the runtime pushes the end. 3. The stream has no data left, so it tells
+ * the end at once, and undici throws. So the end is pushed when undici reads again and finds nothing.
+ */
+function keepEndFromPauses(socket: Socket): void {
+  const { read, push } = socket
+  let isPaused = false
+  let isEndKept = false
+  const pushEnd = () => {
+    if (isPaused || !isEndKept) return
+    isEndKept = false
+    push.call(socket, null)
+    read.call(socket, 0)
+  }
+  socket.push = (chunk: unknown, encoding?: BufferEncoding) => {
+    if (chunk !== null || !isPaused) return push.call(socket, chunk, encoding)
+    isEndKept = true
+    return false
+  }
+  socket.read = (size?: number) => {
+    // So a runtime looks for data or the end. It looks again when undici goes on.
+    if (size !== undefined) return isPaused ? null : read.call(socket, size)
+    // If the end was pushed already: a read of just what is there does not tell it. The next read does.
+    const chunk = read.call(socket, socket.readableLength || undefined)
+    // undici reads until it gets nothing, unless it pauses.
+    isPaused = chunk !== null
+    if (!isPaused && isEndKept) process.nextTick(pushEnd)
+    return chunk
+  }
 }
 
 function readInPlace(socket: InPlaceSocket): void {
   const chunks: Uint8Array[] = []
   const read = socket.read
   socket[unread] = chunks
-  // It asks until it gets nothing, unless it pauses.
+  // undici reads until it gets nothing, unless it pauses.
   let isPaused = false
   socket.read = (size?: number) => {
     if (size === undefined) {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
-import { Agent } from 'undici'
+import { Agent } from 'undici/index.js'
 import { selfSigned } from '../../support/certificate.ts'
 import { half } from '../../support/fault-parts.ts'
 import { type FaultScene, fault, path } from '../../support/faults.ts'
