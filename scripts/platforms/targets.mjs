@@ -114,7 +114,7 @@ export const targets = [
     launcher: 'native',
     runtime: '@oven/bun-linux-x64@1.4.4',
     addon: linux,
-    suites: ['mutex', 'pack'],
+    suites: ['mutex', 'gate', 'pack'],
     foreign: true,
   },
   {
@@ -130,7 +130,7 @@ export const targets = [
     launcher: 'deno',
     runtime: '@deno/linux-x64-glibc@2.9.6',
     addon: linux,
-    suites: ['mutex', 'pack'],
+    suites: ['mutex', 'gate', 'pack'],
     foreign: true,
   },
 ]

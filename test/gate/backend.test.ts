@@ -59,7 +59,7 @@ test('a build that fails is tried three times more under one lock', async () => 
   })
   const { code, message, cause } = JSON.parse((await output).split('\n').find((line) => line.startsWith('{')) ?? '{}')
   assert.equal(code, 'ERR_LLAMA_BACKEND_FAILED')
-  assert.match(message, /spawn git ENOENT$|Executable not found in \$PATH: "git"$/)
+  assert.match(message, /spawn (git|npm) ENOENT$|Executable not found in \$PATH: "git"$/)
   assert.equal(cause, true)
   assert.equal(failures, 4)
   assert.equal(folder.backendMutex.query().held, false)

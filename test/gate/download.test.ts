@@ -12,6 +12,7 @@ import { GateFolder } from '../support/gate-folder.ts'
 import { withFolderLinks } from '../support/gate-links.ts'
 import { GateProcess } from '../support/gate-process.ts'
 import { ModelServer, type ModelServerOptions } from '../support/model-server.ts'
+import { withTerminate } from '../support/runtimes.ts'
 import { makeTinyGguf, type TinyGguf } from '../support/tiny-gguf.ts'
 import { until } from '../support/until.ts'
 
@@ -326,20 +327,24 @@ test('a models folder that cannot be made is told by its name', async () => {
   await assert.rejects(gate.ensureModel(scene.url), { code: 'ERR_MODEL_FILE_SYSTEM', path: join(file, 'models') })
 })
 
-test('what a worker thread had received when it was terminated is resumed by its own process', async () => {
-  await using scene = await Scene.create()
-  scene.server.pause('/a.gguf', scene.model.bytes / 2)
-  const workerData = { options: scene.folder.options, url: scene.url }
-  const worker = new Worker(new URL('../support/gate-thread.js', import.meta.url), { workerData })
-  const partialBytes = () => partialsIn(scene.folder.models)[0]?.bytes
-  await until('half of it is there', () => partialBytes() === scene.model.bytes / 2)
-  await worker.terminate()
-  scene.server.resume('/a.gguf')
-  const file = await new LlamaModelGate(scene.folder.options).ensureModel(scene.url)
-  assert.equal(file.sha256, scene.model.sha256)
-  assert.equal(file.resumedBytes, scene.model.bytes / 2)
-  assert.deepEqual((await readdir(scene.folder.models)).sort(), ['.a.gguf.os-mutex.json', '.locks', 'a.gguf'])
-})
+test(
+  'what a worker thread had received when it was terminated is resumed by its own process',
+  withTerminate,
+  async () => {
+    await using scene = await Scene.create()
+    scene.server.pause('/a.gguf', scene.model.bytes / 2)
+    const workerData = { options: scene.folder.options, url: scene.url }
+    const worker = new Worker(new URL('../support/gate-thread.js', import.meta.url), { workerData })
+    const partialBytes = () => partialsIn(scene.folder.models)[0]?.bytes
+    await until('half of it is there', () => partialBytes() === scene.model.bytes / 2)
+    await worker.terminate()
+    scene.server.resume('/a.gguf')
+    const file = await new LlamaModelGate(scene.folder.options).ensureModel(scene.url)
+    assert.equal(file.sha256, scene.model.sha256)
+    assert.equal(file.resumedBytes, scene.model.bytes / 2)
+    assert.deepEqual((await readdir(scene.folder.models)).sort(), ['.a.gguf.os-mutex.json', '.locks', 'a.gguf'])
+  },
+)
 
 test('a download that stands still tells what came last, and that nothing comes', async () => {
   await using scene = await Scene.create()

@@ -6,6 +6,7 @@ import { after, before, test } from 'node:test'
 import { getLlama, type Llama, LlamaLogLevel } from 'node-llama-cpp'
 import { LlamaModelGate, ModelLoadError } from 'os-mutex/llama'
 import { GateFolder } from '../support/gate-folder.ts'
+import { canDisposeLlama } from '../support/runtimes.ts'
 import { makeTinyGguf } from '../support/tiny-gguf.ts'
 
 const logged: string[] = []
@@ -22,7 +23,7 @@ before(async () => {
 })
 
 after(async () => {
-  await llama.dispose()
+  if (canDisposeLlama) await llama.dispose()
   await folder[Symbol.asyncDispose]()
 })
 

@@ -8,7 +8,7 @@ import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { modelPathOf, resolveRequest, resolveSource, whyNotGguf } from '../support/download-internals.ts'
 import { clearDownloadVariables, GateScene } from '../support/gate-scene.ts'
-import { withHomeOfNow } from '../support/runtimes.ts'
+import { withHomeOfNow, withUncachedUser } from '../support/runtimes.ts'
 import { withSecondUser } from '../support/second-user.ts'
 import { makeTinyGguf } from '../support/tiny-gguf.ts'
 
@@ -106,33 +106,28 @@ test('a Git LFS pointer is called one', () => {
   assert.match(whyNotGguf(Buffer.from('version 1')) ?? '', /begins with "vers"/)
 })
 
-test(
-  'without any home folder there is no token file, and only the default models folder is missing',
-  withSecondUser,
-  async () => {
-    await using scene = await GateScene.create()
-    const { server } = scene
-    server.serve('/ann/tiny/resolve/main/m.gguf', scene.model().path)
-    // Someone else makes the files here.
-    for (const path of [scene.folder.path, scene.folder.models, join(scene.folder.path, 'locks')])
-      chmodSync(path, 0o777)
-    const entry = pathToFileURL(resolve('dist/llama.js')).href
-    const program = `
+test('without any home folder there is no token file, and only the default models folder is missing', {
+  ...withSecondUser,
+  ...withUncachedUser,
+}, async () => {
+  await using scene = await GateScene.create()
+  const { server } = scene
+  server.serve('/ann/tiny/resolve/main/m.gguf', scene.model().path)
+  // Someone else makes the files here.
+  for (const path of [scene.folder.path, scene.folder.models, join(scene.folder.path, 'locks')]) chmodSync(path, 0o777)
+  const entry = pathToFileURL(resolve('dist/llama.js')).href
+  const program = `
     const { LlamaModelGate } = await import(${JSON.stringify(entry)})
     const gate = new LlamaModelGate(${JSON.stringify(scene.folder.options)})
     console.log((await gate.ensureModel('hf:ann/tiny/m.gguf')).bytes)
     try { new LlamaModelGate() } catch (error) { console.log(error.code, error.message) }
     await gate.ensureModel('~/m.gguf').catch((error) => console.log(error.code, error.message))`
-    const { stdout, stderr } = await runAs(54321, program, { PATH: process.env.PATH, HF_ENDPOINT: server.origin })
-    const lines = stdout.trim().split('\n')
-    assert.match(lines[0] ?? '', /^\d+$/, stderr)
-    assert.match(lines[1] ?? '', /^ERR_MUTEX_INVALID_ARGUMENT .* give the option "modelsDirectory"$/)
-    assert.match(
-      lines[2] ?? '',
-      /^ERR_MODEL_INVALID_SOURCE "~\/m\.gguf" leads to a home folder, and this user has none/,
-    )
-  },
-)
+  const { stdout, stderr } = await runAs(54321, program, { PATH: process.env.PATH, HF_ENDPOINT: server.origin })
+  const lines = stdout.trim().split('\n')
+  assert.match(lines[0] ?? '', /^\d+$/, stderr)
+  assert.match(lines[1] ?? '', /^ERR_MUTEX_INVALID_ARGUMENT .* give the option "modelsDirectory"$/)
+  assert.match(lines[2] ?? '', /^ERR_MODEL_INVALID_SOURCE "~\/m\.gguf" leads to a home folder, and this user has none/)
+})
 
 /** A user without an entry in the system's list. The server of the test must go on meanwhile. */
 async function runAs(

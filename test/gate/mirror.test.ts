@@ -7,6 +7,7 @@ import { type TestContext, test } from 'node:test'
 import type { ModelProgress } from 'os-mutex/llama'
 import { holdFile } from '../support/download-internals.ts'
 import { clearDownloadVariables, GateScene } from '../support/gate-scene.ts'
+import { withCopiesInSteps } from '../support/runtimes.ts'
 
 clearDownloadVariables()
 
@@ -72,7 +73,7 @@ test('an older mirror of the same source is replaced by the new version', async 
   assert.deepEqual(readFileSync(mirrorTo), readFileSync(now.path))
 })
 
-test('a copy is made after the locks are released, with progress', withFar, async (t) => {
+test('a copy is made after the locks are released, with progress', { ...withFar, ...withCopiesInSteps }, async (t) => {
   await using scene = await GateScene.create()
   const far = farFolder(t)
   const model = scene.model(12 * MiB)
@@ -97,7 +98,10 @@ test('a copy is made after the locks are released, with progress', withFar, asyn
   assert.deepEqual(readFileSync(join(far, 'm.gguf')), readFileSync(model.path))
 })
 
-test('a copy is called off by the signal, and leaves nothing but the model', withFar, async (t) => {
+test('a copy is called off by the signal, and leaves nothing but the model', {
+  ...withFar,
+  ...withCopiesInSteps,
+}, async (t) => {
   await using scene = await GateScene.create()
   const far = farFolder(t)
   const model = scene.model(12 * MiB)

@@ -7,6 +7,7 @@ import type { OwnerInfo } from 'os-mutex'
 import { kernelTellsPids } from '../support/kernel-queue.ts'
 import { LockFolder } from '../support/lock-folder.ts'
 import { startedIn, withNamespaces } from '../support/namespaces.ts'
+import { withStarters } from '../support/runtimes.ts'
 
 const internal = (file: string): Promise<unknown> =>
   import(new URL(`./llama/wait/${file}`, import.meta.resolve('os-mutex')).href)
@@ -139,7 +140,10 @@ test('the error of a wait that took too long has the stack of its caller, and li
   assert.deepEqual([events.length, event?.mutex, event?.timeoutMs, event?.owner.pid], [1, name, 20, process.pid])
 })
 
-test("a container's owner that gets on keeps the waiters outside patient", withNamespaces, async () => {
+test("a container's owner that gets on keeps the waiters outside patient", {
+  ...withNamespaces,
+  ...withStarters,
+}, async () => {
   await using folder = new LockFolder()
   const owner = await folder.process(startedIn({ pids: 'own' }))
   const mutex = folder.mutex(name)

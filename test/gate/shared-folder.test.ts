@@ -10,9 +10,13 @@ import { withFolderLinks } from '../support/gate-links.ts'
 import { GateProcess, type RemoteCall } from '../support/gate-process.ts'
 import { ModelServer } from '../support/model-server.ts'
 import { startedIn, withNamespaces } from '../support/namespaces.ts'
+import { withStarters } from '../support/runtimes.ts'
 import { secondUser, withSecondUser } from '../support/second-user.ts'
 import { makeTinyGguf, type TinyGguf } from '../support/tiny-gguf.ts'
 import { warningsOf } from '../support/warnings.ts'
+
+const inContainers = { ...withNamespaces, ...withStarters }
+const asSecondUser = { ...withSecondUser, ...withStarters }
 
 const MiB = 1024 * 1024
 const onPosix = process.platform === 'win32' ? { skip: 'Windows has no modes' } : {}
@@ -74,7 +78,7 @@ async function seenWaiting(call: RemoteCall<unknown>, bytes: number): Promise<Wa
 
 test(
   'three containers with a /tmp of their own and one models folder download a model once',
-  withNamespaces,
+  inContainers,
   async () => {
     await using scene = await Scene.create()
     const { server, models, url, model } = scene
@@ -102,7 +106,7 @@ test(
   },
 )
 
-test('a container that is killed in mid-download leaves its part to the next one', withNamespaces, async () => {
+test('a container that is killed in mid-download leaves its part to the next one', inContainers, async () => {
   await using scene = await Scene.create()
   const { server, models, url, model } = scene
   await using one = await Container.start({ shared: [models], hostname: 'one' })
@@ -122,7 +126,7 @@ test('a container that is killed in mid-download leaves its part to the next one
   assert.deepEqual(readdirSync(models).sort(), ['.locks', '.m.gguf.os-mutex.json', 'm.gguf'])
 })
 
-test('who may not write the folder waits for the download of who may, and gets the file', withSecondUser, async () => {
+test('who may not write the folder waits for the download of who may, and gets the file', asSecondUser, async () => {
   await using scene = await Scene.create()
   const { server, url, model } = scene
   await using owner = await GateProcess.start(scene.apart())
@@ -139,7 +143,7 @@ test('who may not write the folder waits for the download of who may, and gets t
   assert.equal(server.bytesServed('/m.gguf'), model.bytes)
 })
 
-test('who may not write the folder never downloads', withSecondUser, async () => {
+test('who may not write the folder never downloads', asSecondUser, async () => {
   await using scene = await Scene.create()
   const { server, url, models } = scene
   const other = server.serve('/other.gguf', scene.model.path)
@@ -162,35 +166,33 @@ for (const [mode, umask, fileMode] of [
   [0o1777, 0o022, 0o666],
 ] as const) {
   const words = `${mode.toString(8)} with umask ${umask.toString(8).padStart(3, '0')}`
-  test(
-    `in a folder of mode ${words} whoever may write the folder may lock there, and nobody else`,
-    onPosix,
-    async () => {
-      await using scene = await Scene.create()
-      const { models, locks, url } = scene
-      const [uid, gid] =
-        process.geteuid?.() === 0 ? [40001, 40000] : [process.geteuid?.() ?? 0, process.getegid?.() ?? 0]
-      chownSync(models, uid, gid)
-      chmodSync(models, mode)
-      const before = process.umask(umask)
-      try {
-        await new LlamaModelGate(scene.apart()).ensureModel(url)
-      } finally {
-        process.umask(before)
-      }
-      const [folder, file] = [statSync(locks), statSync(join(locks, 'm.gguf'))]
-      assert.deepEqual([folder.mode & 0o7777, file.mode & 0o7777].map(octal), [mode, fileMode].map(octal))
-      // What root makes in somebody's folder is his.
-      assert.deepEqual([folder.uid, folder.gid], [uid, gid])
-    },
-  )
+  test(`in a folder of mode ${words} whoever may write the folder may lock there, and nobody else`, {
+    ...onPosix,
+    ...withStarters,
+  }, async () => {
+    await using scene = await Scene.create()
+    const { models, locks, url } = scene
+    const [uid, gid] = process.geteuid?.() === 0 ? [40001, 40000] : [process.geteuid?.() ?? 0, process.getegid?.() ?? 0]
+    chownSync(models, uid, gid)
+    chmodSync(models, mode)
+    const before = process.umask(umask)
+    try {
+      await new LlamaModelGate(scene.apart()).ensureModel(url)
+    } finally {
+      process.umask(before)
+    }
+    const [folder, file] = [statSync(locks), statSync(join(locks, 'm.gguf'))]
+    assert.deepEqual([folder.mode & 0o7777, file.mode & 0o7777].map(octal), [mode, fileMode].map(octal))
+    // What root makes in somebody's folder is his.
+    assert.deepEqual([folder.uid, folder.gid], [uid, gid])
+  })
 }
 
 function octal(mode: number): string {
   return mode.toString(8)
 }
 
-test('a user may lock in his own folder after root has downloaded there first', withSecondUser, async () => {
+test('a user may lock in his own folder after root has downloaded there first', asSecondUser, async () => {
   await using scene = await Scene.create()
   const { server, models, url, model } = scene
   chownSync(models, secondUser, secondUser)
@@ -222,7 +224,7 @@ test(
   },
 )
 
-test("a stranger's folder of locks is refused in a sticky folder, and taken in another", withSecondUser, async (t) => {
+test("a stranger's folder of locks is refused in a sticky folder, and taken in another", asSecondUser, async (t) => {
   await using scene = await Scene.create()
   const { models, locks, url, server, model } = scene
   const told = warningsOf(t, 'OS_MUTEX_FOLDER_LOCK')
@@ -241,7 +243,7 @@ test("a stranger's folder of locks is refused in a sticky folder, and taken in a
 
 test(
   'two users of a sticky folder, whom no lock reaches both, get one file and leave nothing',
-  withSecondUser,
+  asSecondUser,
   async () => {
     await using scene = await Scene.create()
     const { server, url, model, models } = scene
@@ -264,7 +266,7 @@ test(
   },
 )
 
-test('of a split model, too', withSecondUser, async () => {
+test('of a split model, too', asSecondUser, async () => {
   await using scene = await Scene.create()
   const { server, model, models } = scene
   chmodSync(models, 0o1777)
@@ -293,7 +295,7 @@ test('of a split model, too', withSecondUser, async () => {
   assert.equal(file.cached, true)
 })
 
-test('another file system in place of the folder of the locks is refused', withNamespaces, async () => {
+test('another file system in place of the folder of the locks is refused', inContainers, async () => {
   await using scene = await Scene.create()
   const { models, locks, url, model } = scene
   mkdirSync(locks)

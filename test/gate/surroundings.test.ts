@@ -10,6 +10,7 @@ import { Container } from '../support/containers.ts'
 import { GateProcess } from '../support/gate-process.ts'
 import { clearDownloadVariables, GateScene } from '../support/gate-scene.ts'
 import { withNamespaces } from '../support/namespaces.ts'
+import { withStarters } from '../support/runtimes.ts'
 
 clearDownloadVariables()
 
@@ -28,43 +29,45 @@ async function askReadOnly(
 }
 
 for (const locks of ['with', 'without']) {
-  test(
-    `a read-only store ${locks} a folder of locks answers from its files, also where it has no manifest`,
-    withNamespaces,
-    async () => {
-      await using scene = await GateScene.create()
-      const { models } = scene.folder
-      const [known, bare] = [scene.model(), scene.model()]
-      const knownUrl = scene.server.serve('/known.gguf', known.path)
-      const bareUrl = scene.server.serve('/bare.gguf', bare.path)
-      await scene.gate.ensureModel(knownUrl)
-      if (locks === 'without') rmSync(join(models, '.locks'), { recursive: true })
-      copyFileSync(bare.path, join(models, 'bare.gguf'))
-      const before = readdirSync(models).sort()
-      const { sha256 } = bare
-      const files = await askReadOnly(scene, [
-        [knownUrl, {}],
-        [knownUrl, { fetch: 'always' }],
-        [bareUrl, {}],
-        [{ url: bareUrl, sha256 }, {}],
-        [{ url: bareUrl, sha256 }, { fetch: 'never' }],
-        [bareUrl, { fetch: 'never' }],
-      ])
-      assert.ok(files.every(({ cached, downloadedBytes }) => cached && downloadedBytes === 0))
-      assert.deepEqual(
-        files.map((file) => file.sha256),
-        [known.sha256, known.sha256, undefined, sha256, sha256, undefined],
-      )
-      assert.deepEqual(readdirSync(models).sort(), before)
-    },
-  )
+  test(`a read-only store ${locks} a folder of locks answers from its files, also where it has no manifest`, {
+    ...withNamespaces,
+    ...withStarters,
+  }, async () => {
+    await using scene = await GateScene.create()
+    const { models } = scene.folder
+    const [known, bare] = [scene.model(), scene.model()]
+    const knownUrl = scene.server.serve('/known.gguf', known.path)
+    const bareUrl = scene.server.serve('/bare.gguf', bare.path)
+    await scene.gate.ensureModel(knownUrl)
+    if (locks === 'without') rmSync(join(models, '.locks'), { recursive: true })
+    copyFileSync(bare.path, join(models, 'bare.gguf'))
+    const before = readdirSync(models).sort()
+    const { sha256 } = bare
+    const files = await askReadOnly(scene, [
+      [knownUrl, {}],
+      [knownUrl, { fetch: 'always' }],
+      [bareUrl, {}],
+      [{ url: bareUrl, sha256 }, {}],
+      [{ url: bareUrl, sha256 }, { fetch: 'never' }],
+      [bareUrl, { fetch: 'never' }],
+    ])
+    assert.ok(files.every(({ cached, downloadedBytes }) => cached && downloadedBytes === 0))
+    assert.deepEqual(
+      files.map((file) => file.sha256),
+      [known.sha256, known.sha256, undefined, sha256, sha256, undefined],
+    )
+    assert.deepEqual(readdirSync(models).sort(), before)
+  })
 }
 
 for (const [title, cut] of [
   ['whole seconds', (ms: number) => Math.floor(ms / 1000)],
   ['one second for all', () => 1],
 ] as const) {
-  test(`a store whose mtimes are ${title} answers as before, read-only or not`, withNamespaces, async () => {
+  test(`a store whose mtimes are ${title} answers as before, read-only or not`, {
+    ...withNamespaces,
+    ...withStarters,
+  }, async () => {
     await using scene = await GateScene.create()
     const model = scene.model()
     const url = scene.server.serve('/m.gguf', model.path)

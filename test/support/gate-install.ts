@@ -24,6 +24,8 @@ export class GateInstall implements AsyncDisposable {
     const modules = join(install.path, 'node_modules')
     const own = join(modules, 'os-mutex')
     await mkdir(own, { recursive: true })
+    // Deno looks for packages only below a package.json that names them.
+    writeFileSync(join(install.path, 'package.json'), '{"dependencies":{"os-mutex":"*","node-llama-cpp":"*"}}')
     await cp(join(packageRoot, 'dist'), join(own, 'dist'), { recursive: true })
     await cp(join(packageRoot, 'package.json'), join(own, 'package.json'))
     for (const addons of ['build', 'prebuilds']) {
