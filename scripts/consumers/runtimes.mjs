@@ -25,19 +25,20 @@ const plain = [undefined, ...Object.values(nodes)].flatMap((on) =>
   })),
 )
 
-// From Node 25 on the network is asked about, too.
+// Node 26 asks about the network, too, and can sync nothing, without which nothing is published.
 const permissions = [
   { on: nodes[20], flags: ['--experimental-permission'] },
   { on: nodes[24], flags: ['--permission'] },
-  { on: nodes[26], flags: ['--permission', '--allow-net'] },
+  { on: nodes[26], flags: ['--permission', '--allow-net'], tells: /Node 26 syncs nothing under it/ },
 ]
 const allowed = ['--allow-addons', '--allow-worker']
-const permitted = permissions.flatMap(({ on, flags }) =>
+const permitted = permissions.flatMap(({ on, flags, tells }) =>
   formats.map(({ how, file }) => ({
     consumer: 'Node, permission model',
     how: `${how}, ${[...flags, ...allowed].join(' ')}, --allow-fs-read and --allow-fs-write of what it needs`,
     on,
     files,
+    tells,
     commands: ({ node, set, folder }) => [
       [
         node,

@@ -1,9 +1,8 @@
 // Getting one model's file: from the cache without a lock, else by one download at a time on the machine and in the folder.
 import { mkdir, realpath } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
-import { onDisk } from '../download/disk/files.ts'
+import { isReadOnly, onDisk } from '../download/disk/files.ts'
 import type { FetchPolicy } from '../download/download.ts'
-import { errnoOf } from '../download/errors.ts'
 import { defaultPatienceMs } from '../download/file.ts'
 import { checkDispatcher, type RequestDispatcher } from '../download/http/dispatcher.ts'
 import { Model } from '../download/model.ts'
@@ -266,8 +265,7 @@ async function canonicalPath(destination: string): Promise<string> {
   const folder = dirname(destination)
   await mkdir(folder, { recursive: true }).catch((error: unknown) => {
     // What is there need not be made, and what can't be made may still be read.
-    if (errnoOf(error) !== 'EROFS' && errnoOf(error) !== 'EACCES')
-      return onDisk('creating', folder, Promise.reject(error))
+    if (!isReadOnly(error)) return onDisk('creating', folder, Promise.reject(error))
     return undefined
   })
   return join(await onDisk('resolving', folder, realpath(folder)), basename(destination))

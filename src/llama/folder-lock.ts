@@ -18,6 +18,7 @@ import {
 } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { isReadOnly } from '../download/disk/files.ts'
 import { errnoOf } from '../download/errors.ts'
 import { isError } from '../mutex/caught.ts'
 import { MutexError } from '../mutex/errors.ts'
@@ -82,7 +83,7 @@ function prepare(locks: string, parent: Stats): string | undefined {
     adjust(locks, parent)
   } catch (error) {
     const code = errnoOf(error)
-    if (code !== 'EEXIST') return code === 'EACCES' || code === 'EROFS' || code === 'EPERM' ? 'none' : String(code)
+    if (code !== 'EEXIST') return isReadOnly(error) ? 'none' : String(code)
   }
   const there = lstatSync(locks, { throwIfNoEntry: false })
   if (!there?.isDirectory()) return 'it is a link, or no folder'
@@ -131,6 +132,9 @@ function adjust(locks: string, parent: Stats): void {
     // its place has something in it.
     if (uid === 0 && readdirSync(`/dev/fd/${descriptor}`).length === 0) fchownSync(descriptor, parent.uid, parent.gid)
     if ((mode & 0o777) === (0o777 & ~process.umask())) fchmodSync(descriptor, parent.mode & 0o7777)
+  } catch (error) {
+    // The permission model of Node has neither of the two. It is the folder of this user alone then.
+    if (errnoOf(error) !== 'ERR_ACCESS_DENIED') throw error
   } finally {
     closeSync(descriptor)
   }

@@ -1,14 +1,16 @@
 // The few file operations that downloads are made of, with errors that name the file and say what to do.
 import { randomBytes } from 'node:crypto'
-import { closeSync, fsync, openSync, type PathLike, writeFileSync } from 'node:fs'
+import { closeSync, openSync, type PathLike, writeFileSync } from 'node:fs'
 import { open, stat, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import { errnoOf, ModelDownloadError } from '../errors.ts'
 import { partialPaths } from './file-names.ts'
 
 const notWritable = '; is it writable, and its folder?'
 const advices: Readonly<Record<string, string>> = {
+  // Node's permission model.
+  ERR_ACCESS_DENIED:
+    '; --permission forbids it: allow the folder (--allow-fs-read, --allow-fs-write). Node 26 syncs nothing under it',
   EACCES: notWritable,
   EPERM: notWritable,
   EROFS: notWritable,
@@ -49,7 +51,7 @@ export async function isSameFile(path: string, other: string): Promise<boolean> 
 /** Whether nothing can be written there, by this user or by anybody. */
 export function isReadOnly(error: unknown): boolean {
   const code = errnoOf(error instanceof ModelDownloadError ? error.cause : error)
-  return code === 'EROFS' || code === 'EACCES' || code === 'EPERM'
+  return code === 'EROFS' || code === 'EACCES' || code === 'EPERM' || code === 'ERR_ACCESS_DENIED'
 }
 
 /** Removes a file; one that is gone already is as good. Other failures leave it: it is in nobody's way. */
@@ -62,8 +64,6 @@ export function randomId(): string {
   return randomBytes(4).toString('hex')
 }
 
-const syncDescriptor = promisify(fsync)
-
 /** Creates a file that must not exist yet and makes its bytes durable. Its name is durable once the folder is synced. */
 export async function writeNewDurably(path: string, text: string): Promise<void> {
   // Created and written without a turn of the event loop between: a kill there would leave an empty file, of which
@@ -71,12 +71,22 @@ export async function writeNewDurably(path: string, text: string): Promise<void>
   const descriptor = openSync(path, 'wx')
   try {
     writeFileSync(descriptor, text)
-    await syncDescriptor(descriptor)
+    await syncFile(path)
   } catch (error) {
     await removeQuietly(path)
     throw error
   } finally {
     closeSync(descriptor)
+  }
+}
+
+/** By a handle of its own: the permission model of Node has no fsync of a descriptor. */
+async function syncFile(path: string): Promise<void> {
+  const handle = await open(path, 'r+')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
   }
 }
 
