@@ -20,7 +20,8 @@ export function suite(name, register) {
 }
 
 export function test(name, ...rest) {
-  const [options, run] = rest.length > 1 ? rest : [{}, rest[0]]
+  const run = rest.find((each) => typeof each === 'function') ?? (() => {})
+  const options = rest.find((each) => typeof each === 'object') ?? {}
   tests.push({ name: [...suites, name].join(': '), options, run })
 }
 
