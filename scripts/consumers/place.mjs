@@ -63,8 +63,10 @@ export function openProject(set, name, { files = {}, links = [], alone = false }
     writeFileSync(path.join(project, file), text)
   }
   for (const link of links) {
-    mkdirSync(path.join(project, 'node_modules'), { recursive: true })
-    symlinkSync(path.join(root, 'node_modules', link), path.join(project, 'node_modules', link))
+    const modules = path.join(project, 'node_modules')
+    // Which looks for the other from where it lies itself.
+    cpSync(path.join(set, 'node_modules/os-mutex'), path.join(modules, 'os-mutex'), { recursive: true })
+    symlinkSync(path.join(root, 'node_modules', link), path.join(modules, link))
   }
   return project
 }
