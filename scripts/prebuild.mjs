@@ -8,6 +8,7 @@ import { compile } from './prebuild/compile.mjs'
 import { joinSlices, settleMachO } from './prebuild/format/macho.mjs'
 import { settlePe } from './prebuild/format/pe.mjs'
 import { inspect } from './prebuild/inspect.mjs'
+import { prebuildify } from './prebuild/linux.mjs'
 import { readSums, sha256, sourceHash, writeSums } from './prebuild/sums.mjs'
 import { entryPoints, targets } from './prebuild/targets.mjs'
 import { fetchToolchain } from './prebuild/toolchain.mjs'
@@ -43,22 +44,25 @@ function main() {
 
 function build(target, toolchain, scratch) {
   const started = performance.now()
-  const slices = target.slices.map(({ triple }) => {
-    const folder = path.join(scratch, triple)
-    mkdirSync(folder)
-    const output = path.join(folder, 'os-mutex.node')
-    compile({ root, toolchain, cache: path.join(cache, 'zig'), scratch: folder, os: target.os, triple, output })
-    const bytes = readFileSync(output)
-    if (target.os === 'win') settlePe(bytes, entryPoints)
-    if (target.os === 'mac') settleMachO(bytes, entryPoints)
-    return bytes
-  })
+  const slices = target.slices.map((slice) => buildSlice(target, slice, toolchain, path.join(scratch, slice.triple)))
   const bytes = target.os === 'mac' ? joinSlices(slices) : slices[0]
   const { summary, problems } = inspect(bytes, target, [root, cache])
   const seconds = ((performance.now() - started) / 1000).toFixed(0)
   console.log(`${target.file}  ${(bytes.length / 1000).toFixed(0)} kB  ${seconds} s\n  ${summary}`)
   if (problems.length > 0) throw new Error(`${target.file}\n${problems.map((problem) => `  ${problem}`).join('\n')}`)
   return { bytes, sum: sha256(bytes) }
+}
+
+function buildSlice(target, { triple }, toolchain, folder) {
+  mkdirSync(folder)
+  const how = { root, toolchain, cache: path.join(cache, 'zig-2'), scratch: folder }
+  if (target.os === 'linux') return readFileSync(prebuildify({ ...how, target }))
+  const output = path.join(folder, 'os-mutex.node')
+  compile({ ...how, os: target.os, triple, output })
+  const bytes = readFileSync(output)
+  if (target.os === 'win') settlePe(bytes, entryPoints)
+  else settleMachO(bytes, entryPoints)
+  return bytes
 }
 
 function compare(built) {

@@ -1,15 +1,13 @@
-// One addon for one target, the same bytes wherever and whenever it is built.
+// One addon for Windows or macOS, the same bytes wherever and whenever it is built. node-gyp, and so prebuildify, makes files for the system
+// that it runs on alone: on Linux it writes a Makefile for Linux, whatever it is asked for.
 import { spawnSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { readGyp } from './gyp.mjs'
-import { entryPoints } from './targets.mjs'
 
 const linkFlags = {
-  linux: (scratch) => [`-Wl,--version-script=${versionScript(scratch)}`, '-Wl,--gc-sections'],
-  win: () => ['-Wl,--gc-sections'],
+  win: ['-Wl,--gc-sections'],
   // Node-API is in the program that loads the addon.
-  mac: () => ['-Wl,-undefined,dynamic_lookup', '-Wl,-dead_strip'],
+  mac: ['-Wl,-undefined,dynamic_lookup', '-Wl,-dead_strip'],
 }
 
 /** Compiles into `output`. `scratch` takes what the linker leaves beside it. */
@@ -27,10 +25,10 @@ export function compile({ root, toolchain, cache, scratch, os, triple, output })
     // node-gyp's own define, by which Node-API's headers import instead of export on Windows.
     ...['BUILDING_NODE_EXTENSION', ...gyp.defines].map((define) => `-D${define}`),
     ...gyp.include_dirs.flatMap((folder) => ['-I', path.join(root, folder)]),
-    ...toolchain.includes.flatMap((folder) => ['-isystem', folder]),
+    ...[toolchain.headers, toolchain.nodeAddonApi].flatMap((folder) => ['-isystem', folder]),
     ...gyp.sources.map((source) => path.join(root, source)),
     ...gyp.libraries.map((library) => library.replace(/\.lib$/, '')),
-    ...linkFlags[os](scratch),
+    ...linkFlags[os],
     // Without a folder: on macOS the file holds this as its own name.
     ...['-o', path.basename(output)],
   ]
@@ -49,11 +47,4 @@ export function compile({ root, toolchain, cache, scratch, os, triple, output })
   if (result.status === 0) return
   const reason = result.error?.message ?? result.signal ?? `exit code ${result.status}`
   throw new Error(`${triple} did not compile (${reason}):\n${result.stderr}`)
-}
-
-/** The C++ library inside is nobody else's business, and would clash with another addon's. */
-function versionScript(scratch) {
-  const file = path.join(scratch, 'exports.map')
-  writeFileSync(file, `{ global: ${entryPoints.join('; ')}; local: *; };\n`)
-  return file
 }

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { targets } from './targets.mjs'
-import { lockedNodeAddonApi, pins } from './toolchain.mjs'
+import { lockedPackages, pins } from './toolchain.mjs'
 
 const rebuild = 'Run: npm run prebuild:all'
 const sumsFile = (root) => path.join(root, 'prebuilds/SHA256SUMS')
@@ -12,8 +12,8 @@ export const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex'
 
 /** One hash of everything that decides what the addons are. */
 export function sourceHash(root) {
-  const hash = createHash('sha256').update(JSON.stringify([pins, lockedNodeAddonApi(root)]))
-  const builders = ['compile', 'gyp', 'targets', 'format/macho', 'format/pe'].map(
+  const hash = createHash('sha256').update(JSON.stringify([pins, ...lockedPackages(root)]))
+  const builders = ['compile', 'gyp', 'linux', 'targets', 'format/macho', 'format/pe'].map(
     (name) => `scripts/prebuild/${name}.mjs`,
   )
   const native = readdirSync(path.join(root, 'native'), { recursive: true, withFileTypes: true })

@@ -29,24 +29,28 @@ export function fetchToolchain(root, cache) {
   }
   return {
     zig: path.join(fetchPackage(pins.zig, cache), 'zig'),
-    includes: [path.join(fetchPackage(pins.headers, cache), 'include'), nodeAddonApi(root)],
+    headers: path.join(fetchPackage(pins.headers, cache), 'include'),
+    nodeAddonApi: nodeAddonApi(root),
   }
 }
 
 /** The folder of node-addon-api, whose version the lock file pins. */
 function nodeAddonApi(root) {
   const folder = path.join(root, 'node_modules/node-addon-api')
-  const locked = lockedNodeAddonApi(root).version
+  const [{ version: locked }] = lockedPackages(root)
   const manifest = path.join(folder, 'package.json')
   const installed = existsSync(manifest) ? JSON.parse(readFileSync(manifest, 'utf8')).version : 'none'
   if (installed === locked) return folder
   throw new Error(`node-addon-api ${locked} is needed and ${installed} is installed. Run: npm ci --ignore-scripts`)
 }
 
-export function lockedNodeAddonApi(root) {
-  const lock = JSON.parse(readFileSync(path.join(root, 'package-lock.json'), 'utf8'))
-  const { version, integrity } = lock.packages['node_modules/node-addon-api']
-  return { version, integrity }
+/** What package-lock.json says of the packages that decide what the addons are. */
+export function lockedPackages(root) {
+  const { packages } = JSON.parse(readFileSync(path.join(root, 'package-lock.json'), 'utf8'))
+  return ['node-addon-api', 'node-gyp', 'prebuildify'].map((name) => {
+    const { version, integrity } = packages[`node_modules/${name}`]
+    return { version, integrity }
+  })
 }
 
 /** The folder that holds a pinned package's files. */
