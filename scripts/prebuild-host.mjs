@@ -1,5 +1,6 @@
-// `npm run prebuild:host`: this machine's addon, by its own compiler and prebuildify, into prebuilds/. For a try of it and for tests: what is
-// shipped is made by `npm run prebuild:all`, and prepack refuses anything else. (Not named `prebuild`: npm would run it before `build`.)
+// `npm run prebuild:host`: this machine's addon, by its own compiler and prebuildify, into prebuilds/, for tests. What is
+// shipped is made by `npm run prebuild:all`, and prepack refuses anything else. (Not named `prebuild`: npm would run it
+// before `build`.)
 import { headerOptions, run } from './setup.mjs'
 
 const [nodedir] = headerOptions().map((option) => option.replace('--nodedir=', ''))

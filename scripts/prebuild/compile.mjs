@@ -1,5 +1,5 @@
-// One addon for Windows or macOS, the same bytes wherever and whenever it is built. node-gyp, and so prebuildify, makes files for the system
-// that it runs on alone: on Linux it writes a Makefile for Linux, whatever it is asked for.
+// One addon for Windows or macOS, the same bytes wherever and whenever it is built. Not by prebuildify: node-gyp on Linux
+// writes a Makefile for Linux, whatever it is asked for.
 import { spawnSync } from 'node:child_process'
 import path from 'node:path'
 import { readGyp } from './gyp.mjs'

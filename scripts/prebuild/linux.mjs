@@ -1,6 +1,6 @@
-// One addon for Linux, by prebuildify: it runs node-gyp over binding.gyp, here with Zig for a compiler, and the same bytes come out
-// wherever and whenever it is built. So nothing of this machine's Node may get in: node-gyp's flags are those of Node's headers, and the
-// headers it is given are node-api-headers, which have none.
+// One addon for Linux by prebuildify, which runs node-gyp over binding.gyp, here with Zig as the compiler. The same bytes
+// come out wherever and whenever it is built, so nothing of this machine's Node may get in: node-gyp takes flags from
+// Node's headers. Here it gets node-api-headers, which have none.
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -73,7 +73,8 @@ function writeHeaders({ headers }, scratch) {
   const settings = {
     default_configuration: 'Release',
     configurations: { Release: {} },
-    // Zig is a clang: here it checks what a mutex guards, too (see native/sync.h). A path in the file would differ from machine to machine.
+    // Zig is a clang: here it checks what a mutex guards, too (see native/sync.h). A path in the file would differ from
+    // machine to machine.
     cflags: [...small, '-Wthread-safety', `-ffile-prefix-map=${scratch}=.`],
     // Zig builds the C++ library as the program that it links.
     ldflags: [...small, '-s', '-Wl,--gc-sections', `-Wl,--version-script=${exports}`],
@@ -84,8 +85,9 @@ function writeHeaders({ headers }, scratch) {
 }
 
 /**
- * clang looks for a GCC of the target on this machine, and where there is one for arm64, it compiles atomic operations as calls
- * (-moutline-atomics). Zig's own libraries get no flags of ours, but each clang reads this variable: it looks in a folder that is not there.
+ * clang looks for a GCC of the target on this machine. Where there is one for arm64, it compiles atomic operations as
+ * calls (-moutline-atomics). Zig's own libraries get no flags of ours, but each clang reads this variable. It makes clang
+ * look in a folder that does not exist.
  */
 function withoutHostGcc(scratch) {
   return { CCC_OVERRIDE_OPTIONS: `#+--gcc-toolchain=${path.join(scratch, 'none')}` }
