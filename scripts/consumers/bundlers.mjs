@@ -33,12 +33,12 @@ const esbuild = ['esm', 'cjs'].flatMap((format) => {
   }))
 })
 
-const webpackConfig = (lines) => `const path = require('node:path')
+const webpackConfig = (lines, isModule) => `const path = require('node:path')
 module.exports = {
   mode: 'production',
-  target: 'node',
+  target: 'node20',
   entry: './main.mjs',
-  output: { path: path.join(__dirname, 'out'), filename: 'main.cjs' },
+  output: { path: path.join(__dirname, 'out'), filename: 'main.cjs', module: ${isModule} },
   ${lines}
 }
 `
@@ -69,7 +69,7 @@ const webpack = [
   tells,
   files: {
     ...files,
-    'webpack.config.cjs': webpackConfig(lines).replace('main.cjs', to.slice('out/'.length)),
+    'webpack.config.cjs': webpackConfig(lines, to.endsWith('.mjs')).replace('main.cjs', to.slice('out/'.length)),
     'build.cjs': webpackRun,
   },
   commands: ({ node }) => [
@@ -94,6 +94,8 @@ const rollup = [
   consumer: 'rollup',
   how,
   version: 'rollup',
+  // A bundle of ES modules with undici in it has node:sqlite, which Node 20 does not know.
+  on: nodes[24],
   tells,
   files: { ...files, 'rollup.config.mjs': rollupConfig(isExternal) },
   commands: ({ node, tool }) => [
@@ -137,7 +139,7 @@ const ncc = [
   files,
   commands: ({ node, tool }) => [
     [node, tool('@vercel/ncc/dist/ncc/cli.js'), 'build', 'main.cjs', '-o', 'out', ...flags],
-    [node, 'out/index.js'],
+    [node, 'out/index.cjs'],
   ],
 }))
 

@@ -33,7 +33,7 @@ const yarn = {
   alone: true,
   files: ({ tarball, registry }) => ({
     ...files(tarball),
-    '.yarnrc.yml': `nodeLinker: pnp\nenableTelemetry: false\nenableGlobalCache: false\nnpmRegistryServer: ${JSON.stringify(registry)}\nunsafeHttpWhitelist: ['*']\nnpmMinimalAgeGate: 0\n`,
+    '.yarnrc.yml': `nodeLinker: pnp\nenableTelemetry: false\nenableGlobalCache: false\nenableImmutableInstalls: false\nnpmRegistryServer: ${JSON.stringify(registry)}\nunsafeHttpWhitelist: ['*']\nnpmMinimalAgeGate: 0\n`,
     'yarn.lock': '',
   }),
   commands: ({ node, tool }) => {
@@ -56,7 +56,11 @@ const npm = ['3.10.0', '3.14.5', '3.19.1', '3.22.1'].map((version) => ({
   commands: ({ node }) => [
     ['npm', 'install', '--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund'],
     ...both(node),
-    [node, '-p', `require('node-llama-cpp/package.json').version === '${version}' ? 'done' : 'another version'`],
+    [
+      node,
+      '-p',
+      `assert.equal(JSON.parse(fs.readFileSync('node_modules/node-llama-cpp/package.json')).version, '${version}')`,
+    ],
   ],
 }))
 

@@ -119,6 +119,22 @@ test('a folder whose sync answers EIO is an error', onPosix, async (t) => {
   await assert.rejects(scene.gate.ensureModel(url), { code: 'ERR_MODEL_FILE_SYSTEM' })
 })
 
+test('handles that cannot sync, as those of Yarn’s Plug’n’Play, are synced by their descriptors', async (t) => {
+  await using scene = await GateScene.create()
+  await using handle = await open(import.meta.filename, 'r')
+  const prototype = Object.getPrototypeOf(handle) as typeof handle
+  const missing = ['sync', 'datasync'] as const
+  const mocks = missing.map((name) => {
+    return t.mock.method(prototype, name, () => {
+      throw new Error('Method not implemented.')
+    })
+  })
+  const model = scene.model()
+  const file = await scene.gate.ensureModel(scene.server.serve('/m.gguf', model.path))
+  assert.equal(file.sha256, model.sha256)
+  assert.ok(mocks.some(({ mock }) => mock.callCount() > 0))
+})
+
 test('a model that was cut by bytes is joined, whichever piece is named', async () => {
   await using scene = await GateScene.create()
   const { server, gate } = scene

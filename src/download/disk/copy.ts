@@ -3,6 +3,7 @@ import { constants } from 'node:fs'
 import { copyFile, link, open, stat, utimes } from 'node:fs/promises'
 import { errnoOf } from '../errors.ts'
 import { removeQuietly } from './files.ts'
+import { syncHandle } from './sync.ts'
 
 export interface CopyOptions {
   readonly signal?: AbortSignal | undefined
@@ -53,7 +54,7 @@ async function copyFileDurably(from: string, to: string, options: CopyOptions = 
   }
   const handle = await open(to, 'r+')
   try {
-    await handle.sync()
+    await syncHandle(handle)
   } finally {
     await handle.close()
   }

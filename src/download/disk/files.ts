@@ -5,6 +5,7 @@ import { open, stat, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { errnoOf, ModelDownloadError } from '../errors.ts'
 import { partialPaths } from './file-names.ts'
+import { syncHandle } from './sync.ts'
 
 const notWritable = '; is it writable, and its folder?'
 const advices: Readonly<Record<string, string>> = {
@@ -80,11 +81,11 @@ export async function writeNewDurably(path: string, text: string): Promise<void>
   }
 }
 
-/** By a handle of its own: the permission model of Node has no fsync of a descriptor. */
+/** By a handle of its own: see sync.ts. */
 async function syncFile(path: string): Promise<void> {
   const handle = await open(path, 'r+')
   try {
-    await handle.sync()
+    await syncHandle(handle)
   } finally {
     await handle.close()
   }

@@ -2,6 +2,7 @@ import { constants } from 'node:fs'
 import { open, rename } from 'node:fs/promises'
 import { errnoOf } from '../errors.ts'
 import type { FilePlatform } from './file-platform.ts'
+import { syncHandle } from './sync.ts'
 
 /**
  * A file system that can't sync a folder says so in one of these ways: CIFS and some by FUSE EINVAL, ENOTSUP, EBADF or
@@ -14,7 +15,7 @@ async function syncFolder(folder: string): Promise<void> {
   try {
     const handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY)
     try {
-      await handle.sync()
+      await syncHandle(handle)
     } finally {
       await handle.close()
     }
@@ -28,6 +29,6 @@ export const posixFiles: FilePlatform = {
   // Whoever has the old file open keeps it (rename(2)).
   replace: (from, to) => rename(from, to),
   isInUse: () => false,
-  syncContent: (handle) => handle.sync(),
+  syncContent: syncHandle,
   syncFolder,
 }

@@ -4,6 +4,7 @@ import { open, rename } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { errnoOf } from '../errors.ts'
 import type { FilePlatform } from './file-platform.ts'
+import { syncHandle } from './sync.ts'
 
 /** 4.3 s in all. A scanner is done after some milliseconds, with a large file after a second or two. */
 const retryDelaysMs = [10, 20, 40, 80, 160, 320, 640, 1000, 1000, 1000]
@@ -31,7 +32,7 @@ async function replace(from: string, to: string, signal: AbortSignal | undefined
 async function syncContent(_: unknown, path: string): Promise<void> {
   const handle = await open(path, 'r+')
   try {
-    await handle.sync()
+    await syncHandle(handle)
   } finally {
     await handle.close()
   }

@@ -6,6 +6,7 @@ import { type FileHash, type HashOptions, hashFile } from '../disk/file-hash.ts'
 import { partialPaths } from '../disk/file-names.ts'
 import { isSameFile, onDisk } from '../disk/files.ts'
 import { takeRoom } from '../disk/free-space.ts'
+import { syncData, syncHandle } from '../disk/sync.ts'
 import { ModelDownloadError } from '../errors.ts'
 import { ggufHeaderBytes, whyNotGguf } from '../gguf/header.ts'
 import type { RemoteIdentity } from '../http/identity.ts'
@@ -172,7 +173,7 @@ export class PartialFile {
     await this.#syncing
     // The kernel tells a failure once, and calls the next sync a success.
     if (this.#syncFailure) await onDisk('syncing', this.path, Promise.reject(this.#syncFailure.error))
-    await onDisk('syncing', this.path, this.#handle.sync())
+    await onDisk('syncing', this.path, syncHandle(this.#handle))
   }
 
   /** No more writes. Returns what the file now is, which is nothing but what was written. The claim stays. */
@@ -267,8 +268,7 @@ export class PartialFile {
     const fail = (error: unknown) => {
       this.#syncFailure ??= { error }
     }
-    this.#syncing = this.#handle
-      .datasync()
+    this.#syncing = syncData(this.#handle)
       .catch(fail)
       .finally(() => {
         this.#syncing = undefined
