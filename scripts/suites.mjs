@@ -17,6 +17,7 @@ export const suites = {
 const long = [
   'storm',
   'tools',
+  'release',
   'download/faults',
   'gate/backend-build.test.js',
   'gate/load-after-death.test.js',

@@ -40,7 +40,16 @@ function* candidates(require: NodeJS.Require, root: string, attempts: Attempt[])
     attempts.push({ file: undefined, error })
   }
   if (chosen !== undefined) yield chosen
-  for (const file of prebuiltFor(root, process.platform, process.arch)) if (file !== chosen) yield file
+  for (const file of [...builtIn(root), ...prebuiltFor(root, process.platform, process.arch)]) {
+    if (file !== chosen) yield file
+  }
+}
+
+function builtIn(root: string): string[] {
+  const folder = join(root, 'build', 'Release')
+  return namesIn(folder)
+    .filter((name) => name.endsWith('.node'))
+    .map((name) => join(folder, name))
 }
 
 /** A folder is named after one processor or, on macOS, after several: `darwin-x64+arm64`. */

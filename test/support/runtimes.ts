@@ -19,7 +19,6 @@ export const withStarters = unlessDeno('fork() starts no program but Deno, and n
 export const withUncachedUser = unlessDeno('a user without a home has no place for the cache that Deno needs')
 export const withCopiesInSteps = unlessDeno('its copyFile() knows no COPYFILE_FICLONE_FORCE, and copies at once')
 
-export const withSecondEvaluation = isBun ? { skip: 'Bun evaluates no module a second time' } : {}
 export const withTimersTold =
   isDeno || isBun ? { skip: 'Deno and Bun: process.getActiveResourcesInfo() does not tell of each timer' } : {}
 export const withUndiciInside = isDeno || isBun ? { skip: 'Deno and Bun have no undici inside' } : {}
