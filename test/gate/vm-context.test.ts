@@ -10,6 +10,9 @@ import { GateFolder } from '../support/gate-folder.ts'
 import { ModelServer } from '../support/model-server.ts'
 import { makeTinyGguf } from '../support/tiny-gguf.ts'
 
+const inNode = {
+  skip: process.versions.bun || 'Deno' in globalThis ? 'Jest, for which this stands, runs on Node' : false,
+}
 const dist = dirname(fileURLToPath(import.meta.resolve('os-mutex')))
 
 /** Loads the package as Jest does: its own modules in the context, whatever else from outside. */
@@ -41,7 +44,7 @@ function globalsOfNode(): object {
   return { ...globals, Uint8Array, ArrayBuffer }
 }
 
-test('a context of node:vm has mutexes and the gate, and catches errors of Node as such', async () => {
+test('a context of node:vm has mutexes and the gate, and catches errors of Node as such', inNode, async () => {
   await using folder = await GateFolder.create()
   const context = createContext(globalsOfNode())
   const load = loaderIn(context)
@@ -71,3 +74,25 @@ test('a context of node:vm has mutexes and the gate, and catches errors of Node 
   assert.ok(error instanceof ModelDownloadError)
   assert.equal(error.code, 'ERR_MODEL_FILE_SYSTEM')
 })
+
+test(
+  'where nothing can import node-llama-cpp, the error names the flag, and the module itself can be given',
+  inNode,
+  async () => {
+    await using folder = await GateFolder.create()
+    const load = loaderIn(createContext(globalsOfNode()))
+    const { LlamaBackendError, LlamaModelGate } = load(join(dist, 'llama.js')) as typeof import('os-mutex/llama')
+    const gate = new LlamaModelGate(folder.options)
+    const error = await gate.getLlama().catch((error: unknown) => error)
+    assert.ok(error instanceof LlamaBackendError)
+    assert.equal(error.code, 'ERR_LLAMA_IMPORT_FAILED')
+    assert.match(error.message, /NODE_OPTIONS=--experimental-vm-modules.*"module".*"llama"/)
+    const options = { gpu: false, build: 'never', skipDownload: true, progressLogs: false } as const
+    const llama = await gate.getLlama({ ...options, module: () => import('node-llama-cpp') })
+    const { path } = makeTinyGguf({ path: join(folder.models, 'm.gguf') })
+    const model = await gate.load(llama, path)
+    assert.ok(model.size > 0)
+    await model.dispose()
+    await llama.dispose()
+  },
+)
