@@ -16,7 +16,7 @@ const noModes = {
 function get(
   folder: DownloadFolder,
   source: Parameters<typeof resolveSource>[0],
-  limits: { headersTimeoutMs?: number } = {},
+  limits: { headersTimeoutMs?: number; bodyTimeoutMs?: number } = {},
 ) {
   return downloadFile({ source: resolveSource(source), destination: folder.destination, ...quick, ...limits })
 }
@@ -169,7 +169,7 @@ test('a body that always ends early fails after three tries, and its partial can
     const file = folder.payload(MiB)
     const url = folder.server.serve(path, file.path)
     folder.server.fault(path, { kind, atByte: MiB / 2 })
-    await assert.rejects(get(folder, url), { code: 'ERR_MODEL_NETWORK' })
+    await assert.rejects(get(folder, url, { bodyTimeoutMs: 300 }), { code: 'ERR_MODEL_NETWORK' })
     assert.equal(folder.server.requests(path).length, 1 + 3)
     const [partial, ...others] = partialsIn(folder.models)
     assert.deepEqual([partial?.bytes, partial?.isHeld, others.length], [MiB / 2, false, 0])
