@@ -7,7 +7,7 @@ import { test } from 'node:test'
 import { LlamaModelGate, type PublishedModel } from 'os-mutex/llama'
 import { GateProcess } from '../support/gate-process.ts'
 import { clearDownloadVariables, GateScene } from '../support/gate-scene.ts'
-import { withReplacedBuiltins } from '../support/runtimes.ts'
+import { withReplacedBuiltins as withKills } from '../support/runtimes.ts'
 import type { TinyGguf } from '../support/tiny-gguf.ts'
 
 clearDownloadVariables()
@@ -181,7 +181,7 @@ async function diesAt(scene: Scene, step: number, fetch: 'always' | 'if-missing'
 
 test(
   'whenever the publisher of a first version dies, the next one completes it, once it has begun without the network',
-  withReplacedBuiltins,
+  withKills,
   async () => {
     await using scene = await Scene.create()
     const { scene: inner } = scene
@@ -217,7 +217,7 @@ test(
 
 test(
   'whenever the publisher of a later version dies, the old one or the new one is there, whole',
-  withReplacedBuiltins,
+  withKills,
   async () => {
     await using scene = await Scene.create()
     await scene.get()
@@ -359,7 +359,7 @@ async function diesWhen(scene: Scene, fetch: 'always' | 'if-missing', isSo: () =
 
 test(
   'a download that is cut short takes nothing from a version that is published and has partials still',
-  withReplacedBuiltins,
+  withKills,
   async () => {
     await using scene = await Scene.create()
     const { gate } = scene.scene
@@ -383,20 +383,16 @@ test(
   },
 )
 
-test(
-  'parts of a first version that nobody completed are pruned once there is another one',
-  withReplacedBuiltins,
-  async () => {
-    await using scene = await Scene.create()
-    const { gate } = scene.scene
-    const has = (part: number) => existsSync(join(scene.models, nameOf(part)))
-    await diesWhen(scene, 'if-missing', () => has(3) && !has(1))
-    const now = await next(scene, 1)
-    await gate.prune({ olderThanMs: 0 })
-    assert.deepEqual(scene.names, ['.locks', `.${nameOf(1)}.os-mutex-group.json`, basename(dirname(now.path))].sort())
-    assert.equal(scene.versionAt(await scene.get('never')), 1)
-  },
-)
+test('parts of a first version that nobody completed are pruned once there is another one', withKills, async () => {
+  await using scene = await Scene.create()
+  const { gate } = scene.scene
+  const has = (part: number) => existsSync(join(scene.models, nameOf(part)))
+  await diesWhen(scene, 'if-missing', () => has(3) && !has(1))
+  const now = await next(scene, 1)
+  await gate.prune({ olderThanMs: 0 })
+  assert.deepEqual(scene.names, ['.locks', `.${nameOf(1)}.os-mutex-group.json`, basename(dirname(now.path))].sort())
+  assert.equal(scene.versionAt(await scene.get('never')), 1)
+})
 
 function next(scene: Scene, version: number): Promise<PublishedModel> {
   scene.serve(version)
