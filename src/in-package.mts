@@ -4,7 +4,8 @@
 // - In a bundle of ES modules the first `require()` of all fails, with a message that helps nobody.
 // - Where a CommonJS module throws that an ES module imports, Node 20 ends the process by an unhandled rejection, though the caller of
 //   `import()` has caught the error. From this module it reaches the caller only.
-// Not by its name, or webpack takes createRequire() for a part of the program's own imports.
+//
+// createRequire() is not imported by its name, or webpack would read its argument.
 import nodeModule from 'node:module'
 import { bundledError } from './mutex/bundled.ts'
 

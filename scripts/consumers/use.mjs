@@ -51,7 +51,8 @@ const gate = new LlamaModelGate({ modelsDirectory: 'models', loadTimeoutMs: unde
 export const model = gate.ensureModel('hf:user/repo/model.gguf', { onProgress: (progress: ModelProgress) => progress.done, signal: undefined })
 // @ts-expect-error: as above
 gate.ensureModel(1)
-export const llama = gate.getLlama({ timeoutMs: undefined })
+new NamedMutex('x').acquire({ timeoutMs: undefined, signal: undefined, onWait: undefined, detectDeadlock: undefined })
+export const llama = gate.getLlama({ timeoutMs: undefined, onWait: undefined, module: undefined })
 ${hasLlama ? '// @ts-expect-error: with node-llama-cpp its types are there' : '// Without node-llama-cpp they are any.'}
 llama.then((one) => one.noSuchThing)
 export { lock, wrong }

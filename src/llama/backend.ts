@@ -29,7 +29,7 @@ export type GetLlamaOptions = LlamaOptions & {
   /** Ends the wait for another process's build and the pauses between tries. A running build goes on to its end. */
   readonly signal?: AbortSignal | undefined
   /** Called each time there is a wait, with the owner where it is known: a program without a gate keeps no record. */
-  readonly onWait?: (owner: OwnerInfo | undefined) => void
+  readonly onWait?: ((owner: OwnerInfo | undefined) => void) | undefined
   /**
    * node-llama-cpp itself, or a function that imports it. For a program that has it outside `node_modules`, where this
    * package can't find it. Builds by programs without a gate are then not seen: node-llama-cpp waits for them, without

@@ -1,5 +1,4 @@
 // Creating one context: one estimate-and-create per GPU at a time, under the same lock as estimate-and-load.
-
 import { isError, messageOf } from '../mutex/caught.ts'
 import { checkOptions, checkTimeout } from '../mutex/options.ts'
 import type { OwnerInfo } from '../mutex/owner-info.ts'
@@ -23,7 +22,7 @@ export type CreateContextOptions = LlamaContextOptions & {
    */
   readonly timeoutMs?: number | undefined
   /** Called each time the creation has to wait, with the owner as far as its record can be read. */
-  readonly onWait?: (owner: OwnerInfo | undefined) => void
+  readonly onWait?: ((owner: OwnerInfo | undefined) => void) | undefined
 }
 
 /**

@@ -1,5 +1,4 @@
 // Which GPUs' memory a call may use.
-
 import type { GateSettings } from './gate-options.ts'
 import { deviceMutexName } from './mutex-names.ts'
 import type { Llama } from './node-llama-cpp.ts'

@@ -29,7 +29,7 @@ export type LoadModelOptions = LlamaModelOptions & {
    */
   readonly timeoutMs?: number | undefined
   /** Called each time the load has to wait, with the owner as far as its record can be read. */
-  readonly onWait?: (owner: OwnerInfo | undefined) => void
+  readonly onWait?: ((owner: OwnerInfo | undefined) => void) | undefined
 }
 
 export async function loadModel(llama: Llama, options: LoadModelOptions, settings: GateSettings): Promise<LlamaModel> {

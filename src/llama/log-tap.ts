@@ -1,5 +1,4 @@
 // Listens to what node-llama-cpp logs about a load: "Failed to load model" has its reason nowhere else.
-
 import { abortable } from '../download/disk/abortable.ts'
 import type { Llama, LlamaLogLevel } from './node-llama-cpp.ts'
 

@@ -41,7 +41,7 @@ export interface AcquireOptions extends WaitOptions {
   /** Ends the wait: the acquire rejects with `signal.reason`. Has no effect once the lock is acquired. */
   readonly signal?: AbortSignal | undefined
   /** Called once with the owner, when the acquire finds the mutex taken and begins to wait. */
-  readonly onWait?: (owner: OwnerInfo | undefined) => void
+  readonly onWait?: ((owner: OwnerInfo | undefined) => void) | undefined
   /**
    * Whether an acquire inside a withLock callback of the same mutex fails at once (`ERR_MUTEX_DEADLOCK`), instead of
    * waiting for its own caller. Default: `true`. `false` is for work that the callback starts and does not await.
@@ -51,7 +51,7 @@ export interface AcquireOptions extends WaitOptions {
 
 export interface AcquireSyncOptions extends WaitOptions {
   /** Called once with the owner, when the mutex is taken and the thread is about to block. */
-  readonly onWait?: (owner: OwnerInfo | undefined) => void
+  readonly onWait?: ((owner: OwnerInfo | undefined) => void) | undefined
 }
 
 export interface TryAcquireOptions {
